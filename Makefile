@@ -1,0 +1,133 @@
+# shale - one LevelDB database for every process on a machine.
+#
+#   make            the daemon, the library and the tools, under build/release
+#   make demo       the main job on real input
+#   make check      every test (BUILD=asan, BUILD=tsan, BUILD=debug: the same under a sanitizer, side by side)
+#   make help       all targets
+#
+# One Makefile, no recursion; header dependencies come from the compiler. Sources are found by folder:
+#   shm/ client/ → libshale     shm/ engine/ daemon/ → shaled     tools/*/ → one program per folder
+#   tests/<folder>/test_*.c → one Check program each (tests/<folder>/*.c without test_ are helpers linked to all of the folder)
+
+BUILD  ?= release
+OUT    ?= build/$(BUILD)
+PREFIX ?= /usr/local
+CC     ?= gcc
+VERSION := 0.1.0
+SOVERSION := 0
+
+CFLAGS_release := -O2 -g
+CFLAGS_debug   := -O1 -g -DSHALE_DEBUG
+CFLAGS_asan    := -O1 -g -fno-omit-frame-pointer -fsanitize=address,undefined -fno-sanitize-recover=undefined -DSHALE_DEBUG
+CFLAGS_tsan    := -O1 -g -fsanitize=thread -DSHALE_DEBUG
+LDFLAGS_asan   := -fsanitize=address,undefined
+LDFLAGS_tsan   := -fsanitize=thread
+ifeq ($(CFLAGS_$(BUILD)),)
+$(error BUILD=$(BUILD) is not known: use release, debug, asan or tsan)
+endif
+
+WARNINGS := -Wall -Wextra -Wshadow -Wvla -Wstrict-prototypes -Wmissing-prototypes -Wpointer-arith -Wwrite-strings
+ifdef WERROR
+WARNINGS += -Werror
+endif
+ALL_CFLAGS := -std=gnu17 -D_GNU_SOURCE -I. $(WARNINGS) -fPIC -fvisibility=hidden -ffunction-sections -fdata-sections \
+	-pthread $(CFLAGS_$(BUILD)) $(CFLAGS)
+ALL_LDFLAGS := -pthread -Wl,--gc-sections $(LDFLAGS_$(BUILD)) $(LDFLAGS)
+
+ENGINE_LIBS := -luring -lisal -lzstd -lsnappy
+DAEMON_LIBS := $(ENGINE_LIBS) -linih
+ifeq ($(BUILD),release)
+DAEMON_LIBS += -ljemalloc
+endif
+TOOL_LIBS := -lsmartcols -ljansson
+
+shm_src    := $(wildcard shm/*.c)
+engine_src := $(wildcard engine/*.c)
+client_src := $(wildcard client/*.c)
+daemon_src := $(wildcard daemon/*.c)
+objects     = $(patsubst %.c,$(OUT)/obj/%.o,$(1))
+
+tools      := $(notdir $(patsubst %/,%,$(dir $(wildcard tools/*/main.c))))
+programs   := $(OUT)/shaled $(addprefix $(OUT)/,$(tools))
+libraries  := $(OUT)/libshale.so $(OUT)/libshale.a
+
+test_src   := $(wildcard tests/*/test_*.c)
+tests      := $(patsubst tests/%.c,$(OUT)/tests/%,$(test_src))
+
+.PHONY: all check demo bench install uninstall deps format help clean
+all: $(libraries) $(programs)
+
+# ---- what the build needs; installed by itself where it may ----
+
+DEPS_OK := build/.deps
+deps:
+	@tools/deps.sh
+$(DEPS_OK): tools/deps.sh
+	@tools/deps.sh
+	@mkdir -p build && touch $@
+
+# ---- compile ----
+
+$(OUT)/obj/%.o: %.c | $(DEPS_OK)
+	@mkdir -p $(@D)
+	$(CC) $(ALL_CFLAGS) -MMD -MP -c -o $@ $<
+
+-include $(shell find $(OUT)/obj -name '*.d' 2>/dev/null)
+
+$(OUT)/libshm.a: $(call objects,$(shm_src))
+$(OUT)/libengine.a: $(call objects,$(engine_src))
+$(OUT)/libdaemon.a: $(call objects,$(filter-out daemon/main.c,$(daemon_src)))
+$(OUT)/libshale.a: $(call objects,$(client_src) $(shm_src))
+$(OUT)/%.a:
+	@rm -f $@
+	ar rcs $@ $^
+
+$(OUT)/libshale.so.$(SOVERSION): $(call objects,$(client_src) $(shm_src)) client/libshale.map
+	$(CC) $(ALL_LDFLAGS) -shared -Wl,-soname,libshale.so.$(SOVERSION) -Wl,--version-script,client/libshale.map \
+		-Wl,-z,defs -o $@ $(filter %.o,$^)
+$(OUT)/libshale.so: $(OUT)/libshale.so.$(SOVERSION)
+	ln -sf $(<F) $@
+
+$(OUT)/shaled: $(OUT)/obj/daemon/main.o $(OUT)/libdaemon.a $(OUT)/libengine.a $(OUT)/libshm.a
+	$(CC) $(ALL_LDFLAGS) -o $@ $^ $(DAEMON_LIBS)
+
+define tool_rule
+$(OUT)/$(1): $(call objects,$(wildcard tools/$(1)/*.c)) $(OUT)/libshale.a
+	$$(CC) $$(ALL_LDFLAGS) -o $$@ $$^ $$(TOOL_LIBS) $$(LIBS_$(1))
+endef
+LIBS_demo  := -lleveldb
+LIBS_shale-bench := -lleveldb
+$(foreach t,$(tools),$(eval $(call tool_rule,$(t))))
+
+# ---- test ----
+
+define test_rule
+$(OUT)/tests/$(1)/test_%: $(OUT)/obj/tests/$(1)/test_%.o $(call objects,$(wildcard tests/*.c) \
+		$(filter-out tests/$(1)/test_%,$(wildcard tests/$(1)/*.c))) \
+		$(OUT)/libdaemon.a $(OUT)/libengine.a $(OUT)/libshale.a
+	@mkdir -p $$(@D)
+	$$(CC) $$(ALL_LDFLAGS) -o $$@ $$^ -lcheck -lm -lrt -lsubunit -lleveldb $$(filter-out -ljemalloc,$$(DAEMON_LIBS))
+endef
+$(foreach d,$(patsubst tests/%/,%,$(sort $(dir $(test_src)))),$(eval $(call test_rule,$(d))))
+.SECONDARY:
+
+check: all $(tests)
+	@SHALE_BUILD=$(abspath $(OUT)) tests/run.sh $(tests)
+
+# ---- use ----
+
+demo: all
+	@tools/demo/run.sh $(OUT)
+
+bench: all
+	@tools/shale-bench/run.sh $(OUT)
+
+format:
+	clang-format -i $(shell git ls-files '*.c' '*.h')
+
+clean:
+	rm -rf build
+
+help:
+	@sed -n '/^# /p;/^$$/q' Makefile | cut -c3-
+	@echo 'targets: all check demo bench install uninstall deps format help clean'

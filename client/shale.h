@@ -1,0 +1,227 @@
+/*
+ * shale.h - one LevelDB database for every process of a machine: the client library.
+ *
+ *	struct shale_db *db;
+ *	int rc = shale_open(NULL, NULL, &db);          // $SHALE_SOCKET, else the system's daemon
+ *	rc = shale_put(db, NULL, "key", 3, "value", 5);
+ *	shale_close(db);
+ *
+ * Conventions of every call
+ *	Returns   0 done; positive another answer (SHALE_NOTFOUND); negative a failure: -errno or -SHALE_E… below.
+ *	          shale_strerror(rc) gives words; shale_last_error(db) the whole story of this thread's last failure.
+ *	Memory    keys and values passed in are borrowed for the length of the call. What is returned says who frees it.
+ *	Threads   a struct shale_db may be used by any number of threads at once; each gets a channel of its own at
+ *	          its first call, released when the thread ends. An iterator or a batch belongs to one thread at a time.
+ *	fork      a handle does not survive fork(): in the child every call answers -SHALE_EFORKED; open a new one.
+ *	Daemon    when shaled restarts, calls wait for it up to options.reconnect_ms. Reads are then repeated. A write
+ *	          whose fate is not known answers -SHALE_EUNKNOWN and is never repeated behind your back. Snapshots and
+ *	          iterators of the old daemon answer -SHALE_EOUSTED.
+ *
+ * Keys are ordered bytewise (memcmp; a prefix comes first), as LevelDB's default comparator does.
+ */
+#ifndef SHALE_H
+#define SHALE_H
+
+#include <stddef.h>
+#include <stdint.h>
+
+#ifdef __cplusplus
+extern "C" {
+#endif
+
+#define SHALE_VERSION "0.1.0"
+
+#define SHALE_NOTFOUND 1 /* no such key: an answer, not a failure */
+
+#define SHALE_ECORRUPT 5001    /* bytes on disk fail their check */
+#define SHALE_EUNKNOWN 5002    /* the daemon went while a write was in flight: it may or may not have been applied */
+#define SHALE_EABI 5003        /* library and daemon do not speak the same protocol version */
+#define SHALE_EOUSTED 5004     /* the snapshot is gone: its lease ended, or the daemon restarted */
+#define SHALE_EFAILED 5005     /* the daemon stopped writing after an I/O error; a restart is needed */
+#define SHALE_ECOMPARATOR 5006 /* the database was made with another comparator */
+#define SHALE_ENOTSHALE 5007   /* what answers on the socket is not shaled */
+#define SHALE_EFORKED 5008     /* the handle was opened by the parent process; open one in the child */
+#define SHALE_ELOCKED 5009     /* another process has this database open */
+#define SHALE_ECONFIG 5010     /* the configuration has an unknown key or a bad value */
+#define SHALE_EMISSING 5011    /* a file that the MANIFEST names is not there */
+#define SHALE_ESESSION 5012    /* the daemon ended this session: the channel's contents broke the protocol */
+#define SHALE_ENODATABASE 5013 /* the directory holds no database and creating one was not asked for */
+
+#define SHALE_DEFAULT_SOCKET "/run/shale/shale.sock"
+
+struct shale_db;       /* a connection to one daemon */
+struct shale_batch;    /* writes that are applied together or not at all */
+struct shale_iter;     /* a cursor over a consistent state of the database */
+struct shale_snapshot; /* a pinned state of the database */
+
+/* Set struct_size to sizeof(struct shale_options), the rest to 0 for the defaults (or use SHALE_OPTIONS_INIT). */
+struct shale_options {
+	size_t struct_size;
+	unsigned connect_ms;   /* how long to wait for a daemon at open; 0: 5000 */
+	unsigned reconnect_ms; /* how long a call waits for a daemon that went away; 0: 10000 */
+	unsigned spin_us;      /* longest spin before sleeping; 0: what the daemon suggests */
+	int read_only;         /* refuse writes on this handle */
+	size_t arena_bytes;    /* payload memory per channel; 0: the daemon's default. Grows by itself when needed */
+};
+#define SHALE_OPTIONS_INIT {sizeof(struct shale_options), 0, 0, 0, 0, 0}
+
+struct shale_write_options {
+	size_t struct_size;
+	int sync;             /* return only after the data is on disk */
+	int no_slowdown;      /* -EAGAIN instead of waiting when the engine is behind */
+	uint64_t deadline_us; /* give up waiting after this long: -ETIMEDOUT; 0: never. A write that the daemon took
+	                         before may still be applied, as with -SHALE_EUNKNOWN */
+};
+#define SHALE_WRITE_OPTIONS_INIT {sizeof(struct shale_write_options), 0, 0, 0}
+
+struct shale_read_options {
+	size_t struct_size;
+	const struct shale_snapshot *snapshot; /* read this state; NULL: the newest */
+	int no_fill_cache;                     /* do not keep the blocks read: for big scans */
+	uint64_t deadline_us;                  /* as above */
+	/* Iterators only: keys in [lower, upper). NULL: open. Borrowed until the iterator is closed. */
+	const void *lower;
+	size_t lower_len;
+	const void *upper;
+	size_t upper_len;
+};
+#define SHALE_READ_OPTIONS_INIT {sizeof(struct shale_read_options), NULL, 0, 0, NULL, 0, NULL, 0}
+
+/*
+ * shale_open - connect to a daemon.
+ *
+ * @where: a socket path; a database directory served by a running daemon (its socket is found by name); or NULL for
+ * $SHALE_SOCKET, else SHALE_DEFAULT_SOCKET. @options may be NULL.
+ *
+ * Returns 0 and *@db_out, to be closed by shale_close; -ENOENT or -ECONNREFUSED (no daemon there), -EACCES,
+ * -SHALE_ENOTSHALE, -SHALE_EABI, -ETIMEDOUT. *@db_out is untouched on failure; shale_last_error(NULL) has the words.
+ * Blocks up to options->connect_ms.
+ */
+int shale_open(const char *where, const struct shale_options *options, struct shale_db **db_out);
+
+/* Frees the handle and every channel. No other thread may be inside a call. Open iterators and snapshots must be closed before. NULL is fine. */
+void shale_close(struct shale_db *db);
+
+/*
+ * shale_put, shale_delete - one write. Deleting a key that is not there is no error.
+ *
+ * Blocks until the daemon has applied it (or, with sync, until it is on disk).
+ * Returns 0; -E2BIG (key or value over the daemon's limit), -EAGAIN (no_slowdown), -ENOSPC (disk full: nothing was applied),
+ * -EROFS (read-only handle or session), -ETIMEDOUT, -SHALE_EUNKNOWN, -SHALE_EFAILED, -EPIPE (the daemon is gone and did not come back).
+ */
+int shale_put(struct shale_db *db, const struct shale_write_options *options, const void *key, size_t key_len,
+	      const void *value, size_t value_len);
+int shale_delete(struct shale_db *db, const struct shale_write_options *options, const void *key, size_t key_len);
+
+/*
+ * shale_get - read one key.
+ *
+ * Stores the value's full length in *@len_out (bytes) and copies at most @cap bytes of it to @buf;
+ * *@len_out > @cap means that the copy was cut short.
+ * Returns 0, SHALE_NOTFOUND, -ETIMEDOUT, -SHALE_ECORRUPT, -EIO, -SHALE_EOUSTED, -EPIPE.
+ */
+int shale_get(struct shale_db *db, const struct shale_read_options *options, const void *key, size_t key_len, void *buf,
+	      size_t cap, size_t *len_out);
+
+/* As shale_get, but the value is returned in memory of its own, owned by the caller: shale_free(). One spare NUL byte follows it. */
+int shale_get_alloc(struct shale_db *db, const struct shale_read_options *options, const void *key, size_t key_len,
+		    void **value_out, size_t *len_out);
+void shale_free(void *p);
+
+/* ---- batches ---- */
+
+/* Returns an empty batch, or NULL when memory is short. shale_batch_free takes NULL. */
+struct shale_batch *shale_batch_new(void);
+void shale_batch_free(struct shale_batch *batch);
+void shale_batch_clear(struct shale_batch *batch);
+
+/* Append a write (bytes are copied). Later writes of the same key win. 0, -ENOMEM or -E2BIG (over 4 GiB). */
+int shale_batch_put(struct shale_batch *batch, const void *key, size_t key_len, const void *value, size_t value_len);
+int shale_batch_delete(struct shale_batch *batch, const void *key, size_t key_len);
+
+/* Writes in the batch, and its encoded size in bytes. */
+size_t shale_batch_count(const struct shale_batch *batch);
+size_t shale_batch_bytes(const struct shale_batch *batch);
+
+/*
+ * shale_write - apply a batch: all of it becomes visible at once, or none of it ever. The batch is unchanged and may be used again.
+ * *@sequence_out (may be NULL) is the sequence number of its last write. Returns as shale_put does.
+ */
+int shale_write(struct shale_db *db, const struct shale_write_options *options, const struct shale_batch *batch,
+		uint64_t *sequence_out);
+
+/* ---- snapshots ---- */
+
+/*
+ * Pins the present state. It holds disk space until it is released; so does a process that is stopped while holding one.
+ * 0 and *@snapshot_out (shale_snapshot_release), -ENOSPC (too many pinned), -EPIPE.
+ */
+int shale_snapshot_take(struct shale_db *db, struct shale_snapshot **snapshot_out);
+void shale_snapshot_release(struct shale_db *db, struct shale_snapshot *snapshot);
+uint64_t shale_snapshot_sequence(const struct shale_snapshot *snapshot);
+
+/* ---- iterators ---- */
+
+/*
+ * A cursor over one consistent state (options->snapshot, else the state now). It is not positioned: seek first.
+ * Entries come in chunks; memory is bounded by the arena. 0 and *@iter_out (shale_iter_close), or a failure.
+ */
+int shale_iter_open(struct shale_db *db, const struct shale_read_options *options, struct shale_iter **iter_out);
+void shale_iter_close(struct shale_iter *iter);
+
+/* Position. shale_iter_seek: at the first key >= @key. Afterwards shale_iter_valid says whether there is an entry. */
+void shale_iter_seek_first(struct shale_iter *iter);
+void shale_iter_seek_last(struct shale_iter *iter);
+void shale_iter_seek(struct shale_iter *iter, const void *key, size_t key_len);
+
+/* Move; the iterator must be valid. Changing direction is allowed. */
+void shale_iter_next(struct shale_iter *iter);
+void shale_iter_prev(struct shale_iter *iter);
+
+/* 1 at an entry; 0 past either end or after a failure (shale_iter_error tells which: 0 at an end). */
+int shale_iter_valid(const struct shale_iter *iter);
+int shale_iter_error(const struct shale_iter *iter);
+
+/* The entry's bytes, valid until the iterator moves or closes. The iterator must be valid. */
+const void *shale_iter_key(const struct shale_iter *iter, size_t *len_out);
+const void *shale_iter_value(const struct shale_iter *iter, size_t *len_out);
+
+/* ---- the database as a whole ---- */
+
+/* A no-op round trip through the ring: is the daemon there and serving? */
+int shale_ping(struct shale_db *db);
+
+/* Writes memtables out as SSTables; returns when what was written before the call is in them. */
+int shale_flush(struct shale_db *db);
+
+/* Compacts the range [start, limit) down; NULL for open ends. Returns when done. */
+int shale_compact_range(struct shale_db *db, const void *start, size_t start_len, const void *limit, size_t limit_len);
+
+/*
+ * A property by LevelDB's name ("leveldb.stats", "leveldb.num-files-at-level0", "leveldb.sstables",
+ * "leveldb.approximate-memory-usage") as text; *@text_out is NUL-terminated and owned by the caller (shale_free).
+ * SHALE_NOTFOUND for a name that is not known.
+ */
+int shale_property(struct shale_db *db, const char *name, char **text_out);
+
+/* Approximate bytes on disk of [start, limit). */
+int shale_approximate_size(struct shale_db *db, const void *start, size_t start_len, const void *limit, size_t limit_len,
+			   uint64_t *bytes_out);
+
+/* Largest key, and largest value or batch, that the daemon takes, in bytes. */
+void shale_limits(const struct shale_db *db, size_t *max_key_out, size_t *max_request_out);
+
+/* Words for a code, positive or negative. Never NULL; lives for ever. */
+const char *shale_strerror(int code);
+
+/*
+ * The whole story of the calling thread's last failure on @db (NULL: of its last shale_open): what, where, likely
+ * cause, next step. "" when there was none. Valid until the thread's next failing call.
+ */
+const char *shale_last_error(const struct shale_db *db);
+
+#ifdef __cplusplus
+}
+#endif
+
+#endif

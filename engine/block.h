@@ -1,0 +1,73 @@
+/*
+ * block.h - one block of a table, in memory: prefix-compressed entries and restart points. Spec: engine/FORMAT.md.
+ *
+ * A block is immutable and reference-counted; caches and iterators hold references. Its bytes come from disk, so nothing in them
+ * is believed: a block that does not add up makes the iterator end with -SHALE_ECORRUPT, never a wild read.
+ */
+#ifndef SHALE_ENGINE_BLOCK_H
+#define SHALE_ENGINE_BLOCK_H
+
+#include <stdatomic.h>
+
+#include "engine/iter.h"
+
+struct block {
+	_Atomic uint32_t refs;
+	uint32_t restarts;       /* number of restart points */
+	uint32_t restart_offset; /* where their array begins */
+	uint32_t size;           /* bytes of data */
+	unsigned char data[];
+};
+
+/*
+ * A block of @size bytes for the caller to fill (data[]), with one reference; call block_check once it is filled.
+ * NULL when memory is short.
+ */
+struct block *block_new(size_t size);
+
+/* Reads and checks the restart array. 0 or -SHALE_ECORRUPT. */
+int block_check(struct block *b);
+
+static inline struct block *block_ref(struct block *b)
+{
+	atomic_fetch_add_explicit(&b->refs, 1, memory_order_relaxed);
+	return b;
+}
+
+void block_unref(struct block *b); /* NULL is fine */
+
+/*
+ * An iterator in the caller's memory, over a block (borrowed unless @own: then a reference is taken over). @internal: keys are internal
+ * keys (else plain bytewise, as in the metaindex). block_iter_fini releases; do not iter_free it.
+ */
+struct block_iter {
+	struct iter base;
+	struct block *block;
+	bool own, internal;
+	uint32_t current;      /* offset of the entry at the cursor */
+	uint32_t next;         /* offset after it */
+	uint32_t restart;      /* restart interval that holds it */
+	struct {
+		unsigned char *data;
+		size_t size, cap;
+	} key; /* the entry's key, put together */
+	unsigned char key_space[128]; /* keys up to this size need no allocation */
+};
+
+void block_iter_init(struct block_iter *it);
+void block_iter_set(struct block_iter *it, struct block *b, bool own, bool internal); /* not positioned; b may be NULL: empty */
+void block_iter_fini(struct block_iter *it);
+
+/* ---- building ---- */
+
+struct block_builder;
+
+int block_builder_new(unsigned restart_interval, struct block_builder **out);
+void block_builder_free(struct block_builder *b);
+void block_builder_reset(struct block_builder *b);
+int block_builder_add(struct block_builder *b, struct slice key, struct slice value); /* keys ascending. 0 or -ENOMEM */
+size_t block_builder_estimate(const struct block_builder *b);
+bool block_builder_empty(const struct block_builder *b);
+struct slice block_builder_finish(struct block_builder *b); /* valid until reset */
+
+#endif

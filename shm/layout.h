@@ -1,0 +1,302 @@
+/*
+ * layout.h - every byte that two processes share, and who may write it.
+ *
+ * Two kinds of segment are mapped by clients:
+ *
+ *	region    written by the daemon, read-only for any client: header, last sequence, snapshot table,
+ *	          session table, stats page
+ *	channel   one per session, written by that client and the daemon:
+ *
+ *	          page 0   channel_const    daemon writes once, before the hand-over
+ *	          page 1   channel_client   client writes: sq_tail, cq_head, parked
+ *	          page 2   channel_daemon   daemon writes: sq_head, cq_tail, parked, state
+ *	          then     sq[entries]      client writes 64-byte submissions
+ *	          then     cq[2 × entries]  daemon writes 32-byte completions
+ *	          then     arena            client owns; the daemon writes answers where a request told it to
+ *
+ * Nothing that lies in a channel is believed: what a client writes is a hint, and the daemon's private copy of
+ * indices, sizes and identity is the authority. Everything is position independent: offsets, never pointers.
+ *
+ * A changed field here needs a new SHM_ABI; the asserts at the end and layout_fingerprint() see to it that a
+ * forgotten one cannot pass the handshake.
+ */
+#ifndef SHALE_SHM_LAYOUT_H
+#define SHALE_SHM_LAYOUT_H
+
+#include <stdatomic.h>
+
+#include "shm/base.h"
+
+enum {
+	SHM_ABI = 1,
+	SHM_PAGE = 4096,
+	SHM_LINE = 64,
+};
+
+#define REGION_MAGIC UINT64_C(0x6e6f69676572736c)  /* "lsregion" */
+#define CHANNEL_MAGIC UINT64_C(0x6c6e6e616863736c) /* "lschannl" */
+
+static_assert(ATOMIC_INT_LOCK_FREE == 2 && ATOMIC_LONG_LOCK_FREE == 2, "shared atomics must be plain lock-free words");
+
+/* ---- channel ---- */
+
+/* What a submission asks for. */
+enum shm_op {
+	OP_NOP = 0,
+	OP_GET = 1,       /* in: key. out: value */
+	OP_WRITE = 2,     /* in: a batch (shm/batch.h) */
+	OP_SCAN = 3,      /* in: struct scan_args + start key + limit key. out: chunk (see shm/README.md) */
+	OP_SNAPSHOT = 4,  /* completion's sequence is the pinned one */
+	OP_RELEASE = 5,   /* sequence: a snapshot of this session */
+	OP_PROPERTY = 6,  /* in: property name. out: text */
+	OP_SIZES = 7,     /* in: varint32 length-prefixed start and limit key. out: le64 bytes */
+	OP_FLUSH = 8,     /* completes when what was written before is in SSTables */
+	OP_COMPACT = 9,   /* in: length-prefixed start and limit key, either empty for an open end */
+	OP_MULTIGET = 10, /* in: le32 count, then length-prefixed keys. out: per key le32 res, le32 length, value */
+	OP_CANCEL = 11,   /* sequence: the user_data of the request to cancel */
+	OP_COUNT
+};
+
+/* Flags of a submission. */
+enum {
+	SQE_SYNC = 1 << 0,        /* WRITE: complete after the fdatasync that covers it */
+	SQE_NO_SLOWDOWN = 1 << 1, /* WRITE: -EAGAIN instead of waiting for a stall */
+	SQE_REVERSE = 1 << 2,     /* SCAN: towards smaller keys */
+	SQE_EXCLUSIVE = 1 << 3,   /* SCAN: do not return the start key itself */
+	SQE_NO_FILL = 1 << 4,     /* GET, SCAN: do not keep the blocks in the cache */
+	SQE_HAS_START = 1 << 5,   /* SCAN: there is a start key (else the first, or last when reversed) */
+	SQE_HAS_LIMIT = 1 << 6,   /* SCAN: stop before the limit key (forward: key >= limit; reverse: key < limit) */
+	SQE_FLAGS_KNOWN = (1 << 7) - 1,
+};
+
+/*
+ * One submission, written by the client. The daemon copies it once, checks the copy, uses the copy.
+ * Offsets and lengths are bytes within the arena; `off <= arena && len <= arena - off` is required of both
+ * ranges. reserved is zero.
+ */
+struct sqe {
+	uint64_t user_data;   /* echoed in the completion */
+	uint64_t session;     /* the id from WELCOME; another one is refused */
+	uint16_t op;          /* enum shm_op */
+	uint16_t flags;       /* SQE_… */
+	uint32_t in_len;      /* the request's payload: */
+	uint64_t in_off;
+	uint64_t out_off;     /* where the answer may go: */
+	uint32_t out_len;
+	uint32_t reserved;
+	uint64_t sequence;    /* reads: snapshot to read at, 0 for the latest */
+	uint64_t deadline_ns; /* CLOCK_MONOTONIC; 0 for none */
+};
+
+/* What delayed a request: bits of cqe.delay. */
+enum {
+	DELAY_READ = 1 << 0,     /* waited for a block from disk */
+	DELAY_SYNC = 1 << 1,     /* waited for fdatasync */
+	DELAY_SLOWDOWN = 1 << 2, /* paced: level 0 or compaction debt is high */
+	DELAY_L0 = 1 << 3,       /* stalled: level 0 is at its stop limit */
+	DELAY_MEMTABLE = 1 << 4, /* stalled: every memtable is full and waits for a flush */
+	DELAY_LOG = 1 << 5,      /* stalled: no room in the WAL window or in the log's allocated space */
+	DELAY_JOB = 1 << 6,      /* waited for a flush or compaction that it asked for */
+};
+
+/* Flags of a completion. */
+enum {
+	CQE_MORE = 1 << 0, /* SCAN: the range goes on after this chunk */
+};
+
+/* One completion, written by the daemon. */
+struct cqe {
+	uint64_t user_data;
+	uint64_t sequence;   /* WRITE: last sequence given; SNAPSHOT: the pinned one; reads: the sequence read at */
+	int32_t res;         /* 0, positive answers, or a negative code (shm/error.h) */
+	uint32_t len;        /* bytes of the answer; larger than out_len when it did not fit */
+	uint16_t delay;      /* DELAY_… */
+	uint16_t flags;      /* CQE_… */
+	uint32_t delayed_us; /* time between being taken from the ring and completion, when delay != 0 */
+};
+
+/* At the start of a SCAN's payload, before start key and limit key. */
+struct scan_args {
+	uint32_t start_len; /* bytes of the start key that follows */
+	uint32_t limit_len; /* bytes of the limit key that follows it */
+	uint32_t max_count; /* entries in the chunk at most; 0 for as many as fit */
+	uint32_t max_bytes; /* bytes of the chunk at most; 0 for out_len */
+};
+
+/* Page 0: written by the daemon once, before the client has the descriptor. */
+struct channel_const {
+	uint64_t magic; /* CHANNEL_MAGIC */
+	uint32_t abi;   /* SHM_ABI */
+	uint32_t entries; /* submissions; power of two. Completions: twice as many */
+	uint64_t session;
+	uint64_t sq_off; /* byte offsets within the segment */
+	uint64_t cq_off;
+	uint64_t arena_off;
+	uint64_t arena_size;
+	uint64_t total_size;
+};
+
+/* Page 1: written by the client only. */
+struct channel_client {
+	_Atomic uint32_t sq_tail; /* release, after the slots it covers. Pairs with the acquire in ring_sq_take() */
+	_Alignas(SHM_LINE) _Atomic uint32_t cq_head; /* release, after its slots were read. Pairs with ring_cq_push() */
+	_Alignas(SHM_LINE) _Atomic uint32_t parked;  /* 1 while a thread sleeps on channel_daemon.cq_tail */
+};
+
+/* Why a session ended; channel_daemon.state. */
+enum channel_state {
+	CHANNEL_OPEN = 0,
+	CHANNEL_BROKEN = 1,  /* the client broke the protocol: -SHALE_ESESSION */
+	CHANNEL_CLOSING = 2, /* the daemon shuts down cleanly: what is in flight still completes */
+};
+
+/* Page 2: written by the daemon only. */
+struct channel_daemon {
+	_Atomic uint32_t sq_head; /* release, after the slots were copied. Pairs with the acquire in ring_sq_room() */
+	_Alignas(SHM_LINE) _Atomic uint32_t cq_tail; /* release, after its slots. Also the client's futex word */
+	_Alignas(SHM_LINE) _Atomic uint32_t parked;  /* 1: ring the doorbell (eventfd) after publishing */
+	_Alignas(SHM_LINE) _Atomic uint32_t state;   /* enum channel_state */
+};
+
+/* ---- region ---- */
+
+enum region_state {
+	REGION_STARTING = 0, /* recovering; not yet serving */
+	REGION_SERVING = 1,
+	REGION_STOPPING = 2, /* clean shutdown under way */
+	REGION_STOPPED = 3,  /* shut down cleanly; never changes again */
+	REGION_FAILED = 4,   /* an I/O error stopped writes; see the stats page for words */
+};
+
+enum {
+	REGION_SNAPSHOTS = 1024, /* slots of the snapshot table */
+	REGION_SESSIONS = 4096,  /* slots of the session table */
+	REGION_LEVELS = 7,
+};
+
+/* First page. Constant after creation, except for state and heartbeat. Written by the daemon only. */
+struct region_header {
+	uint64_t magic; /* REGION_MAGIC */
+	uint32_t abi;   /* SHM_ABI */
+	uint32_t daemon_pid;
+	uint64_t fingerprint; /* layout_fingerprint() */
+	uint64_t total_size;
+	unsigned char boot_id[16]; /* of this run of the daemon, random: a client that sees another one reconnects */
+	uint64_t snapshots_off;
+	uint64_t sessions_off;
+	uint64_t stats_off;
+	uint64_t started_realtime_ns;
+	char database[1024]; /* absolute path, NUL-terminated */
+	char version[32];
+	_Alignas(SHM_LINE) _Atomic uint32_t state; /* enum region_state */
+	_Alignas(SHM_LINE) _Atomic uint64_t heartbeat_ns; /* CLOCK_MONOTONIC of the loop's last pass before it parked or published */
+	/* The newest sequence visible to readers; on its own line. release after the memtable insert. */
+	_Alignas(SHM_LINE) _Atomic uint64_t last_sequence;
+};
+
+/* A pinned snapshot. Written by the daemon's service thread only; a slot is free when sequence_plus_1 is 0. */
+struct region_snapshot {
+	_Atomic uint64_t sequence_plus_1; /* release last when taken, first when released */
+	_Atomic uint64_t session;
+	_Atomic uint64_t taken_monotonic_ns;
+	_Atomic uint64_t reserved;
+};
+
+/* One session, for shalectl. Written by the daemon only; readers tolerate a torn row. free when session is 0. */
+struct region_session {
+	_Atomic uint64_t session;
+	_Atomic uint32_t pid, uid;
+	_Atomic uint64_t connected_monotonic_ns;
+	_Atomic uint64_t operations, bytes_in, bytes_out;
+	_Atomic uint32_t snapshots, state; /* state: 0 active, 1 parked */
+	char command[32];                  /* comm of the process at connect */
+};
+
+/*
+ * The stats page: one seqlock, written by the service thread (stats_publish), read by any client
+ * (stats_read in shm/region.h). Only fixed-width plain fields, so that readers can memcpy it.
+ */
+struct region_level {
+	uint64_t files, bytes;
+	uint64_t compactions, bytes_read, bytes_written, micros; /* into this level, since the daemon started */
+	uint64_t moved;                                          /* trivial moves into this level */
+	double score;
+};
+
+struct region_stats {
+	uint64_t published_monotonic_ns;
+	uint64_t uptime_ns;
+	/* operations since start */
+	uint64_t gets, gets_found, writes, write_batches_synced, puts, deletes, scans, scan_entries, nops;
+	uint64_t bytes_written_by_clients, bytes_read_by_clients;
+	uint64_t protocol_errors, sessions_broken;
+	/* write path */
+	uint64_t groups, wal_bytes, wal_syncs;
+	uint64_t stall_slowdown_us, stall_l0_us, stall_memtable_us, stall_log_us;
+	/* engine */
+	uint64_t last_sequence, memtable_bytes, immutable_memtables, snapshots;
+	uint64_t flushes, flush_bytes, compactions, trivial_moves, compaction_bytes_read, compaction_bytes_written;
+	uint64_t entries_dropped_shadowed, entries_dropped_tombstone;
+	uint64_t jobs_running, jobs_failed;
+	uint64_t block_cache_bytes, block_cache_capacity, block_cache_hits, block_cache_misses, tables_open;
+	uint64_t live_files, live_bytes, obsolete_files_waiting, manifest_number, log_number;
+	uint64_t recovered_log_bytes, recovered_window_bytes, recovery_us;
+	/* daemon */
+	uint64_t sessions, sessions_ever, sessions_parked;
+	uint64_t io_uring; /* 1: io_uring, 0: posix */
+	struct region_level level[REGION_LEVELS];
+	char io_backend[160];   /* name, and why a fall-back was taken */
+	char last_error[512];   /* empty when all is well */
+};
+
+struct region_stats_page {
+	_Atomic uint64_t lock; /* seqlock: odd while being written */
+	_Alignas(SHM_LINE) struct region_stats stats;
+};
+
+/* ---- pinned layout ---- */
+
+#define LAYOUT(type, field, off) static_assert(offsetof(type, field) == (off), #type "." #field " moved: bump SHM_ABI")
+
+static_assert(sizeof(struct sqe) == 64, "a submission is one cache line");
+static_assert(sizeof(struct cqe) == 32, "two completions to a cache line");
+LAYOUT(struct sqe, op, 16);
+LAYOUT(struct sqe, in_off, 24);
+LAYOUT(struct sqe, out_off, 32);
+LAYOUT(struct sqe, sequence, 48);
+LAYOUT(struct sqe, deadline_ns, 56);
+LAYOUT(struct cqe, sequence, 8);
+LAYOUT(struct cqe, res, 16);
+LAYOUT(struct cqe, delay, 24);
+LAYOUT(struct channel_const, arena_size, 48);
+LAYOUT(struct channel_client, cq_head, 64);
+LAYOUT(struct channel_client, parked, 128);
+LAYOUT(struct channel_daemon, cq_tail, 64);
+LAYOUT(struct channel_daemon, parked, 128);
+LAYOUT(struct channel_daemon, state, 192);
+static_assert(sizeof(struct scan_args) == 16, "scan_args moved: bump SHM_ABI");
+static_assert(sizeof(struct channel_const) <= SHM_PAGE && sizeof(struct channel_client) <= SHM_PAGE &&
+		      sizeof(struct channel_daemon) <= SHM_PAGE,
+	      "each side's words have a page of their own");
+
+/*
+ * A hash of every offset and size above, compared in the handshake before anything is mapped, so that two
+ * builds that disagree on the layout find out in words instead of in corrupted memory.
+ */
+static inline uint64_t layout_fingerprint(void)
+{
+	const uint64_t parts[] = {
+		SHM_ABI, sizeof(struct sqe), sizeof(struct cqe), sizeof(struct scan_args), sizeof(struct channel_const),
+		sizeof(struct channel_client), sizeof(struct channel_daemon), sizeof(struct region_header),
+		offsetof(struct region_header, state), offsetof(struct region_header, last_sequence),
+		sizeof(struct region_snapshot), sizeof(struct region_session), sizeof(struct region_stats),
+		offsetof(struct region_stats, level), OP_COUNT, SQE_FLAGS_KNOWN, REGION_SNAPSHOTS, REGION_SESSIONS,
+	};
+	uint64_t h = UINT64_C(0xcbf29ce484222325); /* FNV-1a over the words */
+
+	for (size_t i = 0; i < ARRAY_SIZE(parts); i++)
+		h = (h ^ parts[i]) * UINT64_C(0x100000001b3);
+	return h;
+}
+
+#endif

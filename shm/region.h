@@ -1,0 +1,56 @@
+/*
+ * region.h - the daemon's read-only window for clients: last sequence, snapshot table, sessions, stats page.
+ *
+ * The daemon builds it with region_create and writes through region_*; a client maps the descriptor it is handed and
+ * reads. All writers are the daemon's service thread unless a line says otherwise.
+ */
+#ifndef SHALE_SHM_REGION_H
+#define SHALE_SHM_REGION_H
+
+#include "shm/layout.h"
+#include "shm/segment.h"
+
+struct err_info;
+
+struct region {
+	struct segment segment;
+	struct region_header *header;
+	struct region_snapshot *snapshots; /* [REGION_SNAPSHOTS] */
+	struct region_session *sessions;   /* [REGION_SESSIONS] */
+	struct region_stats_page *stats;
+};
+
+/* Daemon: creates /shale.<instance>.region, replacing a dead one. State is REGION_STARTING. 0 or -errno with words. */
+int region_create(struct region *r, const char *instance, const char *database, mode_t mode, struct err_info *err);
+
+/*
+ * Client: maps @fd (borrowed) read-only and checks magic, ABI, fingerprint and sizes.
+ * Returns 0, -SHALE_EABI, -SHALE_ENOTSHALE or -errno, with words.
+ */
+int region_map(struct region *r, int fd, struct err_info *err);
+
+/* Client tools: opens by instance name, read-only; works while the daemon hangs or is gone. As region_map, or -ENOENT. */
+int region_open(struct region *r, const char *instance, struct err_info *err);
+
+/* Unmaps; the daemon's side also unlinks when @unlink. */
+void region_close(struct region *r, bool unlink);
+
+/* Seqlock write of the stats page. One writer at a time. */
+void region_publish_stats(struct region *r, const struct region_stats *stats);
+
+/* Seqlock read: a consistent copy. Returns 0, or -EAGAIN when the page was being written for 100 ms (a dead writer). */
+int region_read_stats(const struct region *r, struct region_stats *out);
+
+/*
+ * Pins: a slot of the snapshot table. Returns the slot, or -ENOSPC when the table is full.
+ * region_snapshot_free takes a slot from region_snapshot_take.
+ */
+int region_snapshot_take(struct region *r, uint64_t sequence, uint64_t session, uint64_t now_ns);
+void region_snapshot_free(struct region *r, int slot);
+
+/* Session rows. Returns the slot, or -ENOSPC (the session still works, it is only not listed). */
+int region_session_add(struct region *r, uint64_t session, uint32_t pid, uint32_t uid, const char *command,
+		       uint64_t now_ns);
+void region_session_remove(struct region *r, int slot);
+
+#endif

@@ -1,0 +1,35 @@
+#!/bin/sh
+# Runs the test programs named on the command line, two at a time, and sums up what Check reported.
+# Programs under tests/proc/ start real daemons and measure waiting: they run one at a time, last.
+set -u
+logs="$SHALE_BUILD/test-logs"
+rm -rf "$logs" && mkdir -p "$logs"
+TMPDIR=$(mktemp -d "${TMPDIR:-/tmp}/shale-check.XXXXXX") || exit 1
+export TMPDIR SHALE_BUILD logs
+trap 'rm -rf "$TMPDIR"' EXIT INT TERM
+
+one='
+	name=$(echo "${1##*/tests/}" | tr / -)
+	start=$(date +%s%N)
+	timeout -k 5 280 "$1" >"$logs/$name.log" 2>&1
+	rc=$?
+	echo "$rc" >"$logs/$name.rc"
+	printf "%-34s %6d ms  %s\n" "$name" $((($(date +%s%N) - start) / 1000000)) \
+		"$([ $rc = 0 ] && grep -aE "^[0-9]+%: " "$logs/$name.log" | tail -1 || echo "FAILED (exit $rc): $logs/$name.log")"
+	[ $rc = 0 ] || tail -40 "$logs/$name.log"
+'
+unit="" proc=""
+for t in "$@"; do
+	case "$t" in */tests/proc/*) proc="$proc $t" ;; *) unit="$unit $t" ;; esac
+done
+[ -z "$unit" ] || printf '%s\n' $unit | xargs -P 2 -I{} sh -c "$one" sh {}
+for t in $proc; do sh -c "$one" sh "$t"; done
+
+checks=$(cat "$logs"/*.log | grep -aE '^[0-9]+%: Checks: ' | sed -E 's/.*Checks: ([0-9]+), Failures: ([0-9]+), Errors: ([0-9]+).*/\1 \2 \3/' |
+	awk '{c += $1; f += $2 + $3} END {print c + 0, f + 0}')
+total=${checks% *} failed=${checks#* }
+for rc in "$logs"/*.rc; do # a program that died before its closing line failed as well
+	[ "$(cat "$rc")" = 0 ] || grep -qaE '^[0-9]+%: Checks: ' "${rc%.rc}.log" || { total=$((total + 1)); failed=$((failed + 1)); }
+done
+echo "$((total - failed)) passed, $failed failed"
+[ "$failed" = 0 ] && [ "$total" -gt 0 ]
