@@ -12,9 +12,12 @@
 BUILD  ?= release
 OUT    ?= build/$(BUILD)
 PREFIX ?= /usr/local
-CC     ?= gcc
-VERSION := 0.1.0
 SOVERSION := 0
+VERSION   := $(shell sed -n 's/^\#define SHALE_VERSION "\(.*\)"/\1/p' client/shale.h)
+# make's own default is cc, which a bare system does not have and deps.sh does not bring.
+ifeq ($(origin CC),default)
+CC := gcc
+endif
 
 CFLAGS_release := -O2 -g
 CFLAGS_debug   := -O1 -g -DSHALE_DEBUG
@@ -39,7 +42,9 @@ DAEMON_LIBS := $(ENGINE_LIBS) -linih
 ifeq ($(BUILD),release)
 DAEMON_LIBS += -ljemalloc
 endif
-TOOL_LIBS := -lsmartcols -ljansson
+TOOL_LIBS_shalectl    := -lsmartcols -ljansson
+TOOL_LIBS_demo        := -lleveldb
+TOOL_LIBS_shale-bench := -lleveldb -ljansson -lm
 
 shm_src    := $(wildcard shm/*.c)
 engine_src := $(wildcard engine/*.c)
@@ -52,6 +57,7 @@ programs   := $(OUT)/shaled $(addprefix $(OUT)/,$(tools))
 libraries  := $(OUT)/libshale.so $(OUT)/libshale.a
 
 test_src   := $(wildcard tests/*/test_*.c)
+TESTS      ?= $(tests)
 tests      := $(patsubst tests/%.c,$(OUT)/tests/%,$(test_src))
 
 .PHONY: all check demo bench install uninstall deps format help clean
@@ -93,10 +99,8 @@ $(OUT)/shaled: $(OUT)/obj/daemon/main.o $(OUT)/libdaemon.a $(OUT)/libengine.a $(
 
 define tool_rule
 $(OUT)/$(1): $(call objects,$(wildcard tools/$(1)/*.c)) $(OUT)/libshale.a
-	$$(CC) $$(ALL_LDFLAGS) -o $$@ $$^ $$(TOOL_LIBS) $$(LIBS_$(1))
+	$$(CC) $$(ALL_LDFLAGS) -o $$@ $$^ $$(TOOL_LIBS_$(1))
 endef
-LIBS_demo  := -lleveldb
-LIBS_shale-bench := -lleveldb
 $(foreach t,$(tools),$(eval $(call tool_rule,$(t))))
 
 # ---- test ----
@@ -111,8 +115,8 @@ endef
 $(foreach d,$(patsubst tests/%/,%,$(sort $(dir $(test_src)))),$(eval $(call test_rule,$(d))))
 .SECONDARY:
 
-check: all $(tests)
-	@SHALE_BUILD=$(abspath $(OUT)) tests/run.sh $(tests)
+check: all $(TESTS)
+	@SHALE_BUILD=$(abspath $(OUT)) tests/run.sh $(TESTS)
 
 # ---- use ----
 
@@ -122,6 +126,33 @@ demo: all
 bench: all
 	@tools/shale-bench/run.sh $(OUT)
 
+# ---- install ----
+
+bindir     := $(DESTDIR)$(PREFIX)/bin
+libdir     := $(DESTDIR)$(PREFIX)/lib
+includedir := $(DESTDIR)$(PREFIX)/include
+docdir     := $(DESTDIR)$(PREFIX)/share/doc/shale
+installed  := $(bindir)/shaled $(bindir)/shalectl $(bindir)/shale-run $(bindir)/shale-bench \
+	$(libdir)/libshale.so $(libdir)/libshale.so.$(SOVERSION) $(libdir)/libshale.a $(libdir)/pkgconfig/shale.pc \
+	$(includedir)/shale.h
+
+install: all
+	install -d $(bindir) $(libdir)/pkgconfig $(includedir) $(docdir)/examples
+	install -m 755 $(addprefix $(OUT)/,shaled shalectl shale-run shale-bench) $(bindir)
+	install -m 755 $(OUT)/libshale.so.$(SOVERSION) $(libdir)
+	ln -sf libshale.so.$(SOVERSION) $(libdir)/libshale.so
+	install -m 644 $(OUT)/libshale.a $(libdir)
+	install -m 644 client/shale.h $(includedir)
+	sed -e 's|@PREFIX@|$(PREFIX)|g' -e 's|@VERSION@|$(VERSION)|g' client/shale.pc.in >$(libdir)/pkgconfig/shale.pc
+	install -m 644 README.md ARCHITECTURE.md LICENSE $(wildcard daemon/shaled.conf*) $(docdir)
+	install -m 644 $(wildcard client/examples/*) $(docdir)/examples
+
+uninstall:
+	rm -f $(installed)
+	rm -rf $(docdir)
+
+# ---- keep ----
+
 format:
 	clang-format -i $(shell git ls-files '*.c' '*.h')
 
@@ -130,4 +161,13 @@ clean:
 
 help:
 	@sed -n '/^# /p;/^$$/q' Makefile | cut -c3-
-	@echo 'targets: all check demo bench install uninstall deps format help clean'
+	@echo 'targets'
+	@echo '  all        the default: shaled, libshale, shalectl, shale-run, shale-bench, the demo'
+	@echo '  demo       four writers, a scanner, two kills; read back by us and by stock LevelDB'
+	@echo '  check      all tests; one: make check TESTS=build/release/tests/shm/test_ring'
+	@echo '  bench      shale against LevelDB in process, on this machine'
+	@echo '  install    into PREFIX ($(PREFIX)), below DESTDIR; uninstall takes it away'
+	@echo '  deps       installs the Debian packages, or prints the line that does; called by itself'
+	@echo '  format     clang-format over every source;  clean: removes build/'
+	@echo 'variables'
+	@echo '  BUILD=release|debug|asan|tsan   OUT=folder   WERROR=1   CC, CFLAGS, LDFLAGS added to the own flags'

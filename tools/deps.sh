@@ -4,6 +4,12 @@ set -eu
 packages="gcc make libc6-dev pkg-config liburing-dev libjemalloc-dev libzstd-dev libsnappy-dev libisal-dev
  libinih-dev libsmartcols-dev libjansson-dev check libsubunit-dev libleveldb-dev"
 
+if ! command -v dpkg-query >/dev/null 2>&1 || ! command -v apt-get >/dev/null 2>&1; then
+	# shellcheck disable=SC2086
+	echo "not a Debian system: make sure that there is an equivalent of:" $packages >&2
+	exit 0 # the compiler says what is missing
+fi
+
 missing=""
 for p in $packages; do
 	[ "$(dpkg-query -W -f='${db:Status-Abbrev}' "$p" 2>/dev/null | cut -c1-2)" = "ii" ] || missing="$missing $p"
@@ -20,8 +26,9 @@ else
 	echo "  sudo $install" >&2
 	exit 1
 fi
-echo "installing:$missing"
+echo "installing:$missing" >&2
 export DEBIAN_FRONTEND=noninteractive
+# A failed update is no failure yet: the lists that are there may do.
 $sudo apt-get update -q=2 >&2 || true
 # shellcheck disable=SC2086
 $sudo $install -q=2 >&2
