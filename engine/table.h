@@ -69,11 +69,13 @@ int block_from_stored(const struct table *t, struct block_handle h, const unsign
 unsigned table_following_blocks(const struct table *t, struct block_handle h, struct block_handle *out, unsigned max);
 
 /*
- * The first entry >= @ikey, if the filter lets the probe through and its user key is the same. 0 and the entry, whose bytes lie in
- * *@pin_out (a reference for the caller); TABLE_ABSENT; READ_MISS; -SHALE_ECORRUPT. *@read_out (may be NULL): a data block was searched.
+ * The newest entry of @ikey's user key at or below @ikey's sequence. 0, and *@trailer_out (its sequence << 8 | type, as
+ * ikey_trailer gives; a key is prefix-compressed in its block, so there is no whole one to point at) and *@value_out, whose bytes lie in *@pin_out
+ * (a reference for the caller, on 0 only); TABLE_ABSENT: the filter or the search says that there is none; READ_MISS; -SHALE_ECORRUPT.
+ * *@read_out (may be NULL; always set): a data block was searched.
  */
 #define TABLE_ABSENT 3
-int table_get(struct table *t, struct block_source *src, struct slice ikey, struct block **pin_out, struct slice *ikey_out,
+int table_get(struct table *t, struct block_source *src, struct slice ikey, struct block **pin_out, uint64_t *trailer_out,
 	      struct slice *value_out, bool *read_out);
 
 /* Over internal keys, through @src (borrowed while the iterator lives). Takes a reference of the table. */
