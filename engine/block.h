@@ -25,7 +25,7 @@ struct block {
  */
 struct block *block_new(size_t size);
 
-/* Reads and checks the restart array. 0 or -SHALE_ECORRUPT. */
+/* Reads and checks the restart array: entries inside the block, ascending, the first 0. 0 or -SHALE_ECORRUPT. */
 int block_check(struct block *b);
 
 static inline struct block *block_ref(struct block *b)
@@ -37,21 +37,23 @@ static inline struct block *block_ref(struct block *b)
 void block_unref(struct block *b); /* NULL is fine */
 
 /*
- * An iterator in the caller's memory, over a block (borrowed unless @own: then a reference is taken over). @internal: keys are internal
- * keys (else plain bytewise, as in the metaindex). block_iter_fini releases; do not iter_free it.
+ * An iterator in the caller's memory, which must not move, over a block (borrowed unless @own: then a reference is taken over). @internal: keys
+ * are internal keys (else plain bytewise, as in the metaindex). block_iter_fini releases; do not iter_free it.
+ *
+ * base.value points into the block, and so does base.key when the entry shares nothing with the one before it; else it lies in @key.
  */
 struct block_iter {
 	struct iter base;
 	struct block *block;
 	bool own, internal;
-	uint32_t current;      /* offset of the entry at the cursor */
-	uint32_t next;         /* offset after it */
-	uint32_t restart;      /* restart interval that holds it */
+	uint32_t current; /* offset of the entry at the cursor */
+	uint32_t next;    /* offset after it */
+	uint32_t restart; /* a restart point near the cursor: where prev begins to look */
 	struct {
-		unsigned char *data;
-		size_t size, cap;
-	} key; /* the entry's key, put together */
-	unsigned char key_space[128]; /* keys up to this size need no allocation */
+		unsigned char *data; /* key_space, or malloc'ed when longer */
+		size_t cap;
+	} key; /* a prefix-compressed key, put together */
+	unsigned char key_space[128];
 };
 
 void block_iter_init(struct block_iter *it);
@@ -65,9 +67,9 @@ struct block_builder;
 int block_builder_new(unsigned restart_interval, struct block_builder **out);
 void block_builder_free(struct block_builder *b);
 void block_builder_reset(struct block_builder *b);
-int block_builder_add(struct block_builder *b, struct slice key, struct slice value); /* keys ascending. 0 or -ENOMEM */
-size_t block_builder_estimate(const struct block_builder *b);
+int block_builder_add(struct block_builder *b, struct slice key, struct slice value); /* keys ascending. 0, -ENOMEM, -E2BIG (4 GiB) */
+size_t block_builder_estimate(const struct block_builder *b); /* bytes that finish would return */
 bool block_builder_empty(const struct block_builder *b);
-struct slice block_builder_finish(struct block_builder *b); /* valid until reset */
+int block_builder_finish(struct block_builder *b, struct slice *out); /* *@out valid until reset. 0 or -ENOMEM */
 
 #endif
