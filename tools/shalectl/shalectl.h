@@ -1,0 +1,94 @@
+/*
+ * shalectl.h - what the parts of shalectl share: the parsed command line, how answers and failures go out.
+ *
+ *	main.c     options, the command table, help
+ *	keys.c     get put del scan            through libshale
+ *	admin.c    ping flush compact version  through libshale
+ *	status.c   status stats                from the region alone, so that they work while the daemon hangs
+ *	text.c     escaping, base64, sizes, "did you mean"
+ *
+ * Data goes to stdout, all else to stderr.
+ */
+#ifndef SHALE_SHALECTL_H
+#define SHALE_SHALECTL_H
+
+#include <jansson.h>
+#include <stdbool.h>
+#include <stdio.h>
+
+#include "client/shale.h"
+#include "shm/base.h"
+
+enum exit_code {
+	EXIT_OK = 0,
+	EXIT_FAILED = 1,
+	EXIT_USAGE = 2,
+	EXIT_NOT_RUNNING = 3,
+	EXIT_NOT_FOUND = 4,
+};
+
+/* The command line, parsed. Strings point into argv. */
+struct ctl {
+	const char *socket, *database; /* NULL when not given */
+	bool json;
+	unsigned timeout_ms;
+	/* options of single verbs */
+	bool sync, hex, reverse, keys_only;
+	const char *from, *to, *prefix;
+	uint64_t limit;
+	/* operands after the verb */
+	char **args;
+	int nargs;
+};
+
+/* One verb. */
+struct command {
+	const char *name;
+	const char *args; /* as shown in the help */
+	int min_args, max_args;
+	const char *options; /* letters of the verb's own options in option_table */
+	const char *help;
+	int (*run)(struct ctl *ctl);
+};
+
+int cmd_get(struct ctl *ctl);
+int cmd_put(struct ctl *ctl);
+int cmd_del(struct ctl *ctl);
+int cmd_scan(struct ctl *ctl);
+int cmd_ping(struct ctl *ctl);
+int cmd_flush(struct ctl *ctl);
+int cmd_compact(struct ctl *ctl);
+int cmd_status(struct ctl *ctl);
+int cmd_stats(struct ctl *ctl);
+int cmd_version(struct ctl *ctl);
+
+/* Prints "shalectl: …" and a newline to stderr. */
+void complain(const char *fmt, ...) __attribute__((format(printf, 1, 2)));
+
+/* Connects as the command line says. EXIT_OK and *@db_out, or the exit code after having said why. */
+int ctl_open(struct ctl *ctl, bool read_only, struct shale_db **db_out);
+
+/* Says why a call failed and returns the exit code for it. */
+int ctl_failed(struct shale_db *db, const char *what, int rc);
+
+/* EXIT_OK, or EXIT_FAILED with a word when stdout did not take all (a full disk, a closed pipe). */
+int ctl_finish_output(void);
+
+/* ---- text.c ---- */
+
+/* Writes @bytes as one line's worth of text: UTF-8 stays, control characters and other bytes as \t \n \\ \xNN. */
+void print_escaped(FILE *out, struct slice bytes);
+
+/* Sets obj.@name to the string, or obj.@name_base64 when the bytes are no UTF-8. */
+void json_set_bytes(json_t *obj, const char *name, struct slice bytes);
+
+/* Prints and frees a JSON value, one line. */
+void print_json(json_t *value);
+
+/* "3.4 MiB" in a buffer of the caller's, which is returned. */
+const char *size_text(uint64_t bytes, char buf[32]);
+
+/* The name of @names (NULL-terminated) nearest to @word, or NULL when none is near. */
+const char *did_you_mean(const char *word, const char *const *names);
+
+#endif
