@@ -138,7 +138,7 @@ struct channel_const {
 
 /* Page 1: written by the client only. */
 struct channel_client {
-	_Atomic uint32_t sq_tail; /* release, after the slots it covers. Pairs with the acquire in ring_sq_take() */
+	_Atomic uint32_t sq_tail; /* seq_cst, after the slots it covers. Pairs with ring_sq_take(), ring_daemon_park() */
 	_Alignas(SHM_LINE) _Atomic uint32_t cq_head; /* release, after its slots were read. Pairs with ring_cq_push() */
 	_Alignas(SHM_LINE) _Atomic uint32_t parked;  /* 1 while a thread sleeps on channel_daemon.cq_tail */
 };
@@ -153,7 +153,7 @@ enum channel_state {
 /* Page 2: written by the daemon only. */
 struct channel_daemon {
 	_Atomic uint32_t sq_head; /* release, after the slots were copied. Pairs with the acquire in ring_sq_room() */
-	_Alignas(SHM_LINE) _Atomic uint32_t cq_tail; /* release, after its slots. Also the client's futex word */
+	_Alignas(SHM_LINE) _Atomic uint32_t cq_tail; /* seq_cst, after its slots. Also the client's futex word */
 	_Alignas(SHM_LINE) _Atomic uint32_t parked;  /* 1: ring the doorbell (eventfd) after publishing */
 	_Alignas(SHM_LINE) _Atomic uint32_t state;   /* enum channel_state */
 };

@@ -29,6 +29,7 @@ void futex_wake(_Atomic uint32_t *word, int count);
 struct spinner {
 	uint64_t budget_ns; /* how long the next wait spins */
 	uint64_t max_ns;    /* upper bound */
+	uint32_t misses;    /* since the whole budget was last tried */
 };
 
 void spinner_init(struct spinner *s, uint64_t max_ns);

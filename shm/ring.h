@@ -6,7 +6,9 @@
  *	client:  ring_cq_peek → read → ring_cq_pop
  *
  * Each side keeps its own indices, masks and sizes in private memory (struct ring_client, struct ring_daemon) and
- * reads the other side's index once per step. Indices are free-running uint32; `produced - consumed` is the fill.
+ * reads the other side's index at most once per step. Indices are free-running uint32; `produced - consumed` is the fill.
+ * A consumer's index is fetched anew only when the copy seen last says that half of the ring is taken: it lies on a line
+ * that the other core writes all the time, and fetching it at each step would cost two line transfers per round trip.
  * The memory-order argument of publish, park and wake is in shm/README.md.
  */
 #ifndef SHALE_SHM_RING_H
@@ -20,9 +22,11 @@ struct ring_client {
 	struct channel_daemon *theirs;
 	struct sqe *sq;
 	struct cqe *cq;
-	uint32_t entries;  /* submissions; completions are twice as many */
-	uint32_t sq_tail;  /* next slot to fill */
-	uint32_t cq_head;  /* next completion to read */
+	uint32_t entries;    /* submissions; completions are twice as many */
+	uint32_t sq_tail;    /* next slot to fill */
+	uint32_t sq_head;    /* the daemon's sq_head as last fetched; never ahead of the truth */
+	uint32_t cq_head;    /* next completion to read */
+	uint32_t state_seen; /* enum channel_state that ring_client_park() has reported */
 };
 
 /* The daemon's private end. The service thread only. */
@@ -35,18 +39,23 @@ struct ring_daemon {
 	uint32_t sq_head;   /* next submission to take */
 	uint32_t cq_tail;   /* next completion slot */
 	uint32_t cq_shown;  /* cq_tail as last published */
+	uint32_t cq_head;   /* the client's cq_head as last fetched */
 	uint32_t in_flight; /* taken and not yet completed; <= entries */
 };
-
-/* Bytes that a channel with these sizes takes: pages, rings, arena. 0 when the sizes are out of bounds. */
-size_t channel_size(uint32_t entries, size_t arena_size);
 
 /* Bounds that both sides hold a channel's sizes to. */
 enum {
 	RING_ENTRIES_MIN = 8,
 	RING_ENTRIES_MAX = 4096,
 	ARENA_SIZE_MIN = 64 << 10,
+	ARENA_SIZE_MAX = 1 << 30,
 };
+
+/*
+ * Bytes that a channel with these sizes takes: pages, rings, arena, each on pages of its own. 0 when the sizes are
+ * out of bounds or @entries is no power of two.
+ */
+size_t channel_size(uint32_t entries, size_t arena_size);
 
 /*
  * Daemon: lays out a fresh, zeroed channel of @size bytes at @base and fills its constant page and @ring.
@@ -64,8 +73,8 @@ int ring_client_init(struct ring_client *ring, void *base, size_t size, uint64_t
 
 /* ---- client ---- */
 
-/* Free submission slots. */
-uint32_t ring_sq_room(const struct ring_client *ring);
+/* Free submission slots: at least so many; exact whenever fewer than half of the ring are free. */
+uint32_t ring_sq_room(struct ring_client *ring);
 
 /* The slot @ahead places after the tail (0 is the next); ring_sq_room() > @ahead must hold. */
 struct sqe *ring_sq_slot(struct ring_client *ring, uint32_t ahead);
@@ -77,18 +86,25 @@ bool ring_sq_publish(struct ring_client *ring, uint32_t count);
 const struct cqe *ring_cq_peek(struct ring_client *ring);
 void ring_cq_pop(struct ring_client *ring);
 
+/* enum channel_state as the daemon last set it. */
+uint32_t ring_client_state(const struct ring_client *ring);
+
 /*
  * Sleeps until a completion may be there, the daemon changes the state, or @timeout_ns passes (0: no sleep).
  * Sets parked, re-checks, waits on cq_tail by futex. Returns 0 when woken or there is work, -ETIMEDOUT.
+ * CHANNEL_CLOSING is reported once, so that a client can go on sleeping for what is in flight; CHANNEL_BROKEN always.
+ *
+ * Sleep in bounded slices, and look at the socket between them: a killed daemon wakes nobody, and a change of state
+ * that falls between the re-check and the sleep is seen at the next slice (completions are never missed).
  */
 int ring_client_park(struct ring_client *ring, uint64_t timeout_ns);
 
 /* ---- daemon ---- */
 
 /*
- * Copies at most @max submissions to @out (private memory) and hands their slots back. Never takes more than may be
- * in flight, so that completions always have room. Returns how many; 0 when none; -EPROTO when the client's indices
- * run backwards or past the ring (the session is then broken for good).
+ * Copies at most @max submissions to @out (private memory) and hands their slots back. Never takes more than
+ * entries - in_flight, so that a client which drains its completions always finds room for them. Returns how many; 0 when
+ * none; -EPROTO when the client's tail runs backwards or past the ring (the session is then broken for good).
  */
 int ring_sq_take(struct ring_daemon *ring, struct sqe *out, uint32_t max);
 
@@ -96,8 +112,9 @@ int ring_sq_take(struct ring_daemon *ring, struct sqe *out, uint32_t max);
 bool ring_sq_waiting(const struct ring_daemon *ring);
 
 /*
- * Puts a completion into the ring, not yet visible. Returns 0, -EAGAIN when the client has not drained its ring
- * (keep the completion, stop taking from this session), -EPROTO when its head is out of bounds.
+ * Puts a completion into the ring, not yet visible; one request is no longer in flight. Returns 0, -EAGAIN when the client
+ * has not drained its ring (keep the completion, publish, stop taking from this session), -EPROTO when its head, looked at
+ * once the ring seems half full, is out of bounds.
  */
 int ring_cq_push(struct ring_daemon *ring, const struct cqe *cqe);
 
