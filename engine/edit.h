@@ -26,8 +26,8 @@ struct file_meta {
 
 struct edit_file {
 	unsigned level;
-	struct file_meta *meta; /* added files: a reference of the edit's */
-	uint64_t number;        /* deleted files */
+	struct file_meta *meta; /* added files: a reference of the edit's; NULL once version_set_apply made it the version's */
+	uint64_t number;        /* added and deleted files */
 };
 
 struct edit_pointer {
@@ -46,12 +46,20 @@ struct edit {
 
 struct file_meta *file_meta_new(uint64_t number, uint64_t size, struct slice smallest, struct slice largest); /* refs 1; NULL: no memory */
 void file_meta_free(struct file_meta *m); /* NULL is fine; regardless of refs */
+/*
+ * Gives up one reference and frees at the last; NULL is fine. For metas that no version holds yet: a maker's own reference after
+ * edit_add_file(). Once a version may hold it, call under the engine's lock and before the version lets go (else nobody calls obsolete()).
+ */
+void file_meta_unref(struct file_meta *m);
 
 void edit_init(struct edit *e);
 void edit_fini(struct edit *e); /* frees metas that nobody else refers to (refs drops to 0) */
 
-/* 0 or -ENOMEM. */
-int edit_add_file(struct edit *e, unsigned level, struct file_meta *meta); /* takes one reference of its own */
+/*
+ * 0 or -ENOMEM. edit_add_file takes one reference of its own. A table that moves to another level (deleted there, added here) keeps its
+ * file_meta: were it given a second one, the end of the first would make a live file obsolete.
+ */
+int edit_add_file(struct edit *e, unsigned level, struct file_meta *meta);
 int edit_delete_file(struct edit *e, unsigned level, uint64_t number);
 int edit_set_pointer(struct edit *e, unsigned level, struct slice ikey);
 
