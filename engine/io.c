@@ -198,7 +198,8 @@ int io_allocate(struct io_queue *q, struct io_file *f, uint64_t offset, uint64_t
 	return (int)run_one(q, &req);
 }
 
-int io_read_file(struct io_queue *q, struct io_env *env, const char *name, size_t max, char **data_out, size_t *size_out)
+int io_read_file(struct io_queue *q, struct io_env *env, const char *name, size_t max, char **data_out,
+		 size_t *size_out)
 {
 	struct io_file *file;
 	char *data = NULL;

@@ -7,8 +7,8 @@
  *	struct io_req     one such operation, in the caller's memory until it completes
  *
  * Backends: io_uring (engine/io_uring.c), posix (engine/io_posix.c, taken with a named reason when io_uring is
- * forbidden), sim (tests). A queue belongs to one thread; an env and a file may be used by any. Names are relative to
- * the directory and never contain a slash.
+ * forbidden), sim (tests). A queue belongs to one thread at a time: another may take it over only while nothing is in
+ * flight. An env and a file may be used by any. Names are relative to the directory and never contain a slash.
  *
  * Blocking: env calls may wait for the disk and are for workers, open and close. io_submit/flush/poll never wait for the disk
  * on io_uring; on posix the operation runs inside io_queue_flush().
@@ -135,7 +135,8 @@ uint64_t io_random(struct io_env *env);
 
 /* @depth: operations that may be in flight before submit flushes by itself. */
 int io_queue_new(struct io_env *env, unsigned depth, struct io_queue **out);
-void io_queue_free(struct io_queue *q); /* NULL is fine. Waits for what is in flight */
+/* NULL is fine. Waits for what is in flight; an IO_EVENT that still waits then ends with -ECANCELED. The using thread's. */
+void io_queue_free(struct io_queue *q);
 
 /* Queues @req; it and its buffer must stay until done() is called. Never fails: an error comes as the result. */
 void io_submit(struct io_queue *q, struct io_req *req);
@@ -146,7 +147,10 @@ int io_queue_flush(struct io_queue *q);
 /* Calls done() of what has completed, without waiting; flushes first. Returns how many, or -errno. */
 int io_queue_poll(struct io_queue *q);
 
-/* As poll, but waits for at least one completion, at most @timeout_ns (UINT64_MAX: for ever). Returns how many; 0: time-out. */
+/*
+ * As poll, but waits for at least one completion, at most @timeout_ns (UINT64_MAX: for ever). Returns how many; 0: time-out,
+ * or nothing is in flight that could be waited for ever for. A signal does not end the wait.
+ */
 int io_queue_wait(struct io_queue *q, uint64_t timeout_ns);
 
 /* Submit one operation and wait for it; other completions of the queue are served meanwhile. Workers only. */

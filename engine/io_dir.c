@@ -32,7 +32,9 @@ static int make_directory(const char *path, struct err_info *err)
 		if (rc == -EEXIST)
 			return 0;
 		if (rc == -ENOENT)
-			return err_set(err, rc, "%s cannot be created: its parent directory %s does not exist; make it first (mkdir -p %s)",
+			return err_set(err, rc,
+				       "%s cannot be created: its parent directory %s does not exist; make it first "
+				       "(mkdir -p %s)",
 				       path, parent, parent);
 		return err_set(err, rc, "%s cannot be created in %s: %s", path, parent, strerror(-rc));
 	}
@@ -54,7 +56,8 @@ static int explain_open(const char *path, int rc, struct err_info *err)
 {
 	switch (rc) {
 	case -ENOENT:
-		return err_set(err, rc, "%s does not exist; create it, or check the path given as database directory", path);
+		return err_set(err, rc, "%s does not exist; create it, or check the path given as database directory",
+			       path);
 	case -ENOTDIR:
 		return err_set(err, rc, "%s is not a directory; a database is a directory of files", path);
 	case -EACCES:
@@ -76,11 +79,12 @@ static int check_writable(const struct io_env_real *real, struct err_info *err)
 		return 0;
 	rc = -errno;
 	if (rc == -EROFS)
-		return err_set(err, rc, "%s lies on a read-only file system; remount it read-write or use another directory",
+		return err_set(err, rc,
+			       "%s lies on a read-only file system; remount it read-write or use another directory",
 			       real->path);
 	if (rc == -EACCES)
-		return err_set(err, rc, "%s may not be written by user %u; check its owner and mode (ls -ld %s)", real->path,
-			       (unsigned)geteuid(), real->path);
+		return err_set(err, rc, "%s may not be written by user %u; check its owner and mode (ls -ld %s)",
+			       real->path, (unsigned)geteuid(), real->path);
 	return err_set(err, rc, "%s cannot be used: %s", real->path, strerror(-rc));
 }
 

@@ -110,13 +110,14 @@ static int explain_conflict(const struct io_env_real *real, pid_t owner, struct 
 	char name[32];
 
 	if (owner < 0)
-		return err_set(err, -SHALE_ELOCKED,
-			       "%s is in use: the last disk operations of a process that was killed are still under way "
-			       "(a stalled disk?); try again when they are over",
-			       real->path);
+		return err_set(
+			err, -SHALE_ELOCKED,
+			"%s is in use: the last disk operations of a process that was killed are still under way "
+			"(a stalled disk?); try again when they are over",
+			real->path);
 	process_name(owner, name);
-	return err_set(err, -SHALE_ELOCKED, "%s is in use by process %ld%s%s%s; stop it or use another directory", real->path,
-		       (long)owner, name[0] ? " (" : "", name, name[0] ? ")" : "");
+	return err_set(err, -SHALE_ELOCKED, "%s is in use by process %ld%s%s%s; stop it or use another directory",
+		       real->path, (long)owner, name[0] ? " (" : "", name, name[0] ? ")" : "");
 }
 
 static bool is_conflict(int rc)

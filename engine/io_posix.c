@@ -18,9 +18,9 @@ enum { EVENT_LOOK_NS = 100000 };
 struct posix_queue {
 	struct io_queue base;
 	uint64_t last_look;
-	struct io_req *first, **last;           /* submitted, not yet run */
+	struct io_req *first, **last;		/* submitted, not yet run */
 	struct io_req *done_first, **done_last; /* run, done() not yet called */
-	struct io_req *events;                  /* IO_EVENT requests that wait */
+	struct io_req *events;			/* IO_EVENT requests that wait */
 	unsigned event_count;
 	struct pollfd *polls; /* scratch for poll(2), room for poll_cap */
 	unsigned poll_cap;

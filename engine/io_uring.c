@@ -43,14 +43,22 @@ struct uring_queue {
 	unsigned depth;
 	bool ring_up;
 	bool lock_registered;
-	const void *owner;            /* thread that the ring belongs to */
-	unsigned in_kernel;           /* SQEs made, CQEs not yet seen */
-	unsigned unsubmitted;         /* SQEs not yet handed over */
-	unsigned events;              /* IO_EVENT requests among in_flight */
+	pid_t owner;		      /* thread that the ring belongs to */
+	unsigned in_kernel;	      /* SQEs made, CQEs not yet seen */
+	unsigned unsubmitted;	      /* SQEs not yet handed over */
+	unsigned events;	      /* IO_EVENT requests among in_flight */
 	struct io_req *first, **last; /* pending: not yet an SQE */
 };
 
-static _Thread_local char thread_mark;
+/* gettid() without a system call. */
+static inline pid_t this_thread(void)
+{
+	static _Thread_local pid_t id;
+
+	if (unlikely(!id))
+		id = gettid();
+	return id;
+}
 
 static struct uring_queue *uring_queue(struct io_queue *q)
 {
@@ -78,7 +86,7 @@ static int ring_up(struct uring_queue *q)
 {
 	int rc;
 
-	assert(!q->in_kernel);
+	assert(!q->in_kernel); /* a queue changes threads only while nothing is in flight */
 	if (q->ring_up)
 		io_uring_queue_exit(&q->ring);
 	q->ring_up = false;
@@ -88,7 +96,7 @@ static int ring_up(struct uring_queue *q)
 		return rc;
 	io_uring_ring_dontfork(&q->ring);
 	q->ring_up = true;
-	q->owner = &thread_mark;
+	q->owner = this_thread();
 	return 0;
 }
 
@@ -97,7 +105,7 @@ static int ring_ready(struct uring_queue *q)
 {
 	int lock_fd;
 
-	if (unlikely(q->owner != &thread_mark || !q->ring_up)) {
+	if (unlikely(q->owner != this_thread() || !q->ring_up)) {
 		int rc = ring_up(q);
 
 		if (rc < 0)
@@ -483,7 +491,8 @@ static void explain(int rc, char *reason, size_t size)
 	else if (rc == -EPERM || rc == -EACCES)
 		snprintf(reason, size, "io_uring is forbidden: probably by a container's seccomp filter");
 	else if (rc == -ENOSYS)
-		snprintf(reason, size, "this kernel has no io_uring, or one older than 5.11, or a seccomp filter hides it");
+		snprintf(reason, size,
+			 "this kernel has no io_uring, or one older than 5.11, or a seccomp filter hides it");
 	else if (rc == -ENOMEM)
 		snprintf(reason, size, "io_uring cannot get memory: the memlock limit (ulimit -l) is too low");
 	else
