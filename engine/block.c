@@ -282,6 +282,13 @@ static void prev(struct iter *base)
 		stop(it, -SHALE_ECORRUPT); /* a restart point that lies inside an entry */
 }
 
+void block_iter_restart(struct block_iter *it, uint32_t i)
+{
+	assert(it->block && i < it->block->restarts);
+	if (!is_empty(it))
+		load_restart(it, i);
+}
+
 static void release(struct iter *base)
 {
 	block_iter_fini(container_of(base, struct block_iter, base));

@@ -60,6 +60,9 @@ void block_iter_init(struct block_iter *it);
 void block_iter_set(struct block_iter *it, struct block *b, bool own, bool internal); /* not positioned; b may be NULL: empty */
 void block_iter_fini(struct block_iter *it);
 
+/* Moves to the entry at restart point @i < block->restarts: what a search by something else than the key needs. */
+void block_iter_restart(struct block_iter *it, uint32_t i);
+
 /* ---- building ---- */
 
 struct block_builder;
