@@ -2,10 +2,14 @@
  * version_set.h - the current version, its history, and the MANIFEST that makes changes durable.
  *
  * Locking: fields below are guarded by the engine's lock (*lock), except where told. version_set_apply is called WITHOUT the lock,
- * by one worker at a time (manifest_lock, taken inside), so that nobody waits on `lock` for the disk:
+ * by any worker (manifest_lock, taken inside, makes it one at a time), so that nobody waits on `lock` for the disk:
  *	1. take manifest_lock          2. under lock: build the next version, encode the edit
  *	3. append to MANIFEST, sync    4. under lock: install; drop the old current
- * A failed append or sync poisons the set (failed != 0): the MANIFEST's end is no longer known, so nothing may follow it.
+ *
+ * Failures: space for the MANIFEST is reserved before it is written, so a full disk (-ENOSPC) is noticed while the file is still whole,
+ * changes nothing, and heals. A failed append or sync, or a failure after CURRENT was switched, poisons the set (failed != 0): what the disk
+ * holds is no longer known, so nothing may follow it until the directory was read again. A new MANIFEST that cannot be finished before
+ * the switch is removed; the old one stays good.
  */
 #ifndef SHALE_ENGINE_VERSION_SET_H
 #define SHALE_ENGINE_VERSION_SET_H
@@ -40,19 +44,26 @@ struct version_set {
 	int failed;                       /* sticky: 0 or a negative code */
 
 	pthread_mutex_t manifest_lock;    /* one writer of the MANIFEST at a time; taken before *lock */
-	struct io_file *manifest;         /* manifest_lock */
-	uint64_t manifest_offset;         /* manifest_lock */
+	struct io_file *manifest;         /* manifest_lock; NULL: the next apply begins a new one */
+	uint64_t manifest_offset;         /* manifest_lock: where the next record goes */
+	uint64_t manifest_reserved;       /* manifest_lock: space is reserved up to here; UINT64_MAX: the file system cannot */
+	uint64_t manifest_begin_bytes;    /* manifest_lock: size when it was begun, so that a huge snapshot does not roll over at once */
 
 	/* Called under *lock when the last reference to a file went: it may be deleted. Takes @meta. */
 	void (*obsolete)(void *context, struct file_meta *meta);
 	void *context;
 };
 
+/* 0 or -ENOMEM. Until create or recover, current is an empty version. */
 int version_set_init(struct version_set *vs, struct io_env *env, pthread_mutex_t *lock, const struct version_set_options *o,
 		     void (*obsolete)(void *context, struct file_meta *meta), void *context);
+/* Frees all versions and metas without calling obsolete(); nobody else uses the set any more. NULL and a zeroed set are fine. */
 void version_set_fini(struct version_set *vs);
 
-/* A new, empty database: MANIFEST-000001, CURRENT, all synced. 0 or a negative code with words. */
+/*
+ * A new, empty database: MANIFEST-000001, CURRENT, all synced. 0 or a negative code with words. This and version_set_recover are for
+ * the open: before any other thread knows the set, without the lock.
+ */
 int version_set_create(struct version_set *vs, struct io_queue *q, struct err_info *err);
 
 /*
@@ -61,7 +72,12 @@ int version_set_create(struct version_set *vs, struct io_queue *q, struct err_in
  */
 int version_set_recover(struct version_set *vs, struct io_queue *q, struct err_info *err);
 
-/* Makes @edit (next_file, last_sequence filled in here) durable and current. A new MANIFEST is begun when none is open or it is large. 0 or failure with words. */
+/*
+ * Makes @edit (next_file, last_sequence and a missing log_number filled in here) durable and current. A new MANIFEST is begun when none
+ * is open or it is large. On success the references of added files are the version's (added[].meta becomes NULL; the numbers stay), so that
+ * edit_fini needs no lock. Returns 0; -ENOSPC (nothing changed; may be tried again); -SHALE_EFAILED (poisoned before); -SHALE_ECORRUPT
+ * (the edit does not fit the current version: nothing changed); another failure: poisoned if vs->failed says so. With words.
+ */
 int version_set_apply(struct version_set *vs, struct edit *edit, struct io_queue *q, struct err_info *err);
 
 static inline uint64_t version_set_new_number(struct version_set *vs)
