@@ -29,6 +29,11 @@
 extern "C" {
 #endif
 
+/* Exactly what is declared here is exported; the library itself is compiled with everything hidden. */
+#if defined(__GNUC__)
+#pragma GCC visibility push(default)
+#endif
+
 #define SHALE_VERSION "0.1.0"
 
 #define SHALE_NOTFOUND 1 /* no such key: an answer, not a failure */
@@ -57,7 +62,8 @@ struct shale_snapshot; /* a pinned state of the database */
 /* Set struct_size to sizeof(struct shale_options), the rest to 0 for the defaults (or use SHALE_OPTIONS_INIT). */
 struct shale_options {
 	size_t struct_size;
-	unsigned connect_ms;   /* how long to wait for a daemon at open; 0: 5000 */
+	unsigned connect_ms;   /* how long to wait for a daemon at open, also for one that is not there yet; 0: 5000 for
+	                          its answer, and -ENOENT or -ECONNREFUSED at once when nobody listens */
 	unsigned reconnect_ms; /* how long a call waits for a daemon that went away; 0: 10000 */
 	unsigned spin_us;      /* longest spin before sleeping; 0: what the daemon suggests */
 	int read_only;         /* refuse writes on this handle */
@@ -219,6 +225,10 @@ const char *shale_strerror(int code);
  * cause, next step. "" when there was none. Valid until the thread's next failing call.
  */
 const char *shale_last_error(const struct shale_db *db);
+
+#if defined(__GNUC__)
+#pragma GCC visibility pop
+#endif
 
 #ifdef __cplusplus
 }

@@ -1,0 +1,198 @@
+/*
+ * internal.h - what the files of libshale share.
+ *
+ *	shale_db ── lanes: one per thread that called ── channel ═ socket + rings + arena ═▶ shaled
+ *	         └─ main: the session made by shale_open, which pins snapshots ── channel ═▶
+ *
+ * Everything that asks the daemon something is a struct call: pieces of payload that are gathered into an arena, and what is
+ * wanted back. call.c sends it, waits, and deals with a daemon that went away; nobody else touches a ring.
+ *
+ * Locks, in this order: db->main_lock (the main session; held while it talks), lanes_lock in lane.c (lists of lanes;
+ * held for a few pointer moves). A lane's channel is used by its thread alone, so the usual call takes no lock.
+ */
+#ifndef SHALE_CLIENT_INTERNAL_H
+#define SHALE_CLIENT_INTERNAL_H
+
+#include <pthread.h>
+#include <stdatomic.h>
+
+#include "client/shale.h"
+#include "shm/error.h"
+#include "shm/park.h"
+#include "shm/region.h"
+#include "shm/ring.h"
+
+/* One session: socket, rings, arena. One thread at a time. */
+struct channel {
+	struct ring_client ring;
+	unsigned char *arena;
+	size_t arena_size;
+	uint64_t session;
+	uint64_t calls; /* made so far: user_data is this and the op, so that no two calls share one */
+	struct spinner spin;
+	int socket;   /* -1: not connected */
+	int doorbell; /* eventfd */
+	void *base;   /* mapping of the whole segment */
+	size_t size;
+	unsigned char boot_id[16]; /* which run of the daemon */
+};
+
+/*
+ * A thread's channel to one database. Two owners: the thread's list, walked by that thread alone, and the database's list;
+ * the last of the two to let go frees it. @db and @refs are guarded by lanes_lock; @channel belongs to the thread, or to
+ * shale_close, which runs alone; a lane that both lists have let go belongs to whoever let go last.
+ */
+struct lane {
+	struct channel channel;
+	struct shale_db *db; /* NULL: closed */
+	uint64_t db_id;
+	unsigned fork_count; /* the database's */
+	unsigned refs;
+	struct lane *next_of_thread;
+	struct lane *next_of_db, **link_of_db;
+};
+
+struct shale_db {
+	uint64_t id;             /* never used twice in this process, unlike an address */
+	unsigned fork_count;     /* as it was at open; another value now means that this is a child */
+	char *path;              /* of the socket, absolute where possible */
+	unsigned reconnect_ms;
+	unsigned spin_us;        /* 0: what the daemon suggests */
+	bool read_only;
+	bool one_core;           /* a spin could only delay the daemon's answer */
+	size_t arena_bytes;      /* wanted; 0: the daemon's default */
+	_Atomic size_t max_key, max_request; /* bytes; from the last WELCOME. relaxed: each stands by itself */
+	struct lane *lanes;      /* guarded by lanes_lock */
+
+	pthread_mutex_t main_lock;
+	struct channel main;     /* guarded by main_lock, as is @region */
+	struct region region;
+	_Atomic uint64_t main_count; /* main sessions so far; release after @main is made, pairs with snapshot_alive() */
+};
+
+struct shale_snapshot {
+	uint64_t sequence;
+	uint64_t main_count;       /* the pin went with that main session, */
+	unsigned char boot_id[16]; /* and with that run of the daemon */
+};
+
+/* ---- error.c ---- */
+
+/* Remembers the words of this thread's failure on @db (NULL: of an open) and returns @code. */
+int fail(const struct shale_db *db, int code, const char *fmt, ...) __attribute__((format(printf, 3, 4)));
+
+/* The same with words that @err holds already. */
+int fail_info(const struct shale_db *db, const struct err_info *err);
+
+/* Words for a negative answer @code of the daemon to @what. Returns @code. */
+int fail_answer(struct shale_db *db, const char *what, int code);
+
+/* ---- lane.c ---- */
+
+/* Forks seen by this process since it loaded the library. */
+extern _Atomic unsigned fork_count;
+
+/* One-time set-up of thread-exit and fork handling. 0 or -errno. */
+int lanes_setup(void);
+
+/* The calling thread's lane, made at its first call (unconnected). NULL when memory is short. */
+struct lane *lane_get(struct shale_db *db);
+
+/* Closes every thread's channel to @db. No other thread may be inside a call. */
+void lanes_close(struct shale_db *db);
+
+/* Fails unless this process opened @db. */
+static inline int check_fork(const struct shale_db *db)
+{
+	if (likely(atomic_load_explicit(&fork_count, memory_order_relaxed) == db->fork_count))
+		return 0;
+	return fail(db, -SHALE_EFORKED, "this handle was opened before fork(); a child process must call shale_open itself");
+}
+
+/* ---- channel.c ---- */
+
+/* A channel that is not connected. */
+void channel_init(struct channel *ch);
+
+/*
+ * One handshake: connects @ch (not connected) with room for @arena_size bytes (0: the default), waiting at most @timeout_ms. The
+ * main session also maps the region, replacing db->region. 0, or a failure with words; @ch is then still unconnected.
+ */
+int channel_connect(struct shale_db *db, struct channel *ch, size_t arena_size, unsigned timeout_ms, struct err_info *err);
+
+/* Ends the session. In a forked child (@forked) only this process's descriptors go: the parent's session is not touched. */
+void channel_close(struct channel *ch, bool forked);
+
+/* Unmaps the region (not in a forked child, which never had it). */
+void region_drop(struct shale_db *db, bool forked);
+
+/* True when the daemon's end of the socket is gone. A system call. */
+bool channel_hung_up(const struct channel *ch);
+
+/* Nobody listens there, or nobody yet: worth another try. */
+bool connect_may_retry(int rc);
+
+/* Sleeps for the backoff step *@step_ms (at most until @until_ns) and doubles it, up to 50 ms. */
+void backoff(unsigned *step_ms, uint64_t until_ns);
+
+/* ---- call.c ---- */
+
+enum { CALL_PARTS = 5 };
+
+/* A request. */
+struct call {
+	const char *what; /* "put", for words */
+	uint16_t op, flags;
+	bool write;       /* must not be repeated once the daemon has taken it */
+	bool length_only; /* the answer's length is enough */
+	bool same_session; /* of no use in a later session than the present one: -SHALE_EOUSTED instead of a reconnect */
+	unsigned parts;
+	struct slice part[CALL_PARTS]; /* gathered into the arena, in this order */
+	size_t out_want;               /* room for the answer that would be nice: taken as far as the arena goes */
+	size_t out_need;               /* room that must be; the arena grows to it */
+	const struct shale_snapshot *snapshot;
+	uint64_t sequence;    /* sqe.sequence, when there is no snapshot */
+	uint64_t deadline_us; /* from now; 0: none */
+};
+
+/* What came back. */
+struct answer {
+	int res;
+	uint16_t flags;             /* CQE_… */
+	size_t len;                 /* bytes of the answer */
+	const unsigned char *bytes; /* in the arena: valid until this thread's next call */
+	uint64_t sequence;
+};
+
+/*
+ * Asks over the calling thread's channel: connects, grows, waits, repeats after a restart of the daemon as far as that
+ * is safe. Returns the daemon's answer (0 or positive, *@out filled), or a failure with words remembered.
+ */
+int call_run(struct shale_db *db, const struct call *call, struct answer *out);
+
+/* The same over the main session; the caller holds main_lock. No payload either way. */
+int call_main(struct shale_db *db, const struct call *call, struct answer *out);
+
+/* Sends OP_RELEASE for @snapshot over the main session and does not wait. The caller holds main_lock. */
+void call_release_nowait(struct shale_db *db, const struct shale_snapshot *snapshot);
+
+/* True while the main session that pinned @snapshot lives, as far as this process knows. */
+static inline bool snapshot_alive(const struct shale_db *db, const struct shale_snapshot *snapshot)
+{
+	return atomic_load_explicit(&db->main_count, memory_order_acquire) == snapshot->main_count;
+}
+
+/* ---- options ---- */
+
+/*
+ * Copies an options struct of a caller who may have been compiled with an older or a newer header: missing fields are 0,
+ * unknown ones must be. @from may be NULL (all defaults). 0 or -EINVAL with words.
+ */
+int options_copy(const struct shale_db *db, void *to, size_t to_size, const void *from);
+
+/* ---- snapshot.c ---- */
+
+/* Pins the present state in the caller's memory. As shale_snapshot_take. */
+int snapshot_take(struct shale_db *db, uint64_t deadline_us, struct shale_snapshot *out);
+
+#endif

@@ -1,0 +1,185 @@
+/*
+ * open.c - handles: where the daemon is, the first session, the end.
+ */
+#include <errno.h>
+#include <limits.h>
+#include <sched.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/stat.h>
+#include <sys/un.h>
+#include <unistd.h>
+
+#include "client/internal.h"
+
+enum { CONNECT_MS = 5000, RECONNECT_MS = 10000 };
+
+#define SOCKET_NAME "shale.sock" /* of the daemon's socket in its database directory, unless it was told otherwise */
+
+int options_copy(const struct shale_db *db, void *to, size_t to_size, const void *from)
+{
+	const unsigned char *bytes = from;
+	size_t size;
+
+	memset(to, 0, to_size);
+	if (!from)
+		return 0;
+	memcpy(&size, from, sizeof(size)); /* struct_size is the first field of each */
+	if (size < sizeof(size))
+		return fail(db, -EINVAL, "an options struct has struct_size %zu; set it to sizeof the struct", size);
+	for (size_t i = to_size; i < size; i++) {
+		if (bytes[i])
+			return fail(db, -EINVAL, "an options struct uses a field that libshale %s does not know; upgrade the library",
+				    SHALE_VERSION);
+	}
+	memcpy(to, from, min_size(size, to_size));
+	return 0;
+}
+
+/* A relative path would go astray when the program changes its directory, and reconnects come later. Owned by the caller. */
+static char *absolute(const char *path)
+{
+	char cwd[PATH_MAX], *full;
+
+	if (path[0] == '/' || !getcwd(cwd, sizeof(cwd)) ||
+	    strlen(cwd) + 1 + strlen(path) >= sizeof(((struct sockaddr_un *)0)->sun_path))
+		return strdup(path);
+	return asprintf(&full, "%s/%s", cwd, path) < 0 ? NULL : full;
+}
+
+/* The socket that @where means. Owned by the caller; NULL when memory is short. */
+static char *socket_path(const char *where)
+{
+	char *path, *full;
+	struct stat st;
+
+	if (!where)
+		where = getenv("SHALE_SOCKET");
+	if (!where || !*where)
+		where = SHALE_DEFAULT_SOCKET;
+	if (stat(where, &st) < 0 || !S_ISDIR(st.st_mode))
+		return absolute(where);
+	if (asprintf(&path, "%s/" SOCKET_NAME, where) < 0)
+		return NULL;
+	full = absolute(path);
+	free(path);
+	return full;
+}
+
+static bool has_one_core(void)
+{
+	cpu_set_t set;
+
+	return sched_getaffinity(0, sizeof(set), &set) == 0 && CPU_COUNT(&set) == 1;
+}
+
+static void db_free(struct shale_db *db, bool forked)
+{
+	if (!db)
+		return;
+	lanes_close(db);
+	channel_close(&db->main, forked);
+	region_drop(db, forked);
+	if (!forked)
+		pthread_mutex_destroy(&db->main_lock);
+	free(db->path);
+	free(db);
+}
+
+static struct shale_db *db_new(const char *where, const struct shale_options *o)
+{
+	static _Atomic uint64_t ids;
+	struct shale_db *db = calloc(1, sizeof(*db));
+
+	if (!db)
+		return NULL;
+	db->id = atomic_fetch_add_explicit(&ids, 1, memory_order_relaxed) + 1;
+	db->fork_count = atomic_load_explicit(&fork_count, memory_order_relaxed);
+	db->reconnect_ms = o->reconnect_ms ? o->reconnect_ms : RECONNECT_MS;
+	db->spin_us = o->spin_us;
+	db->read_only = o->read_only != 0;
+	db->one_core = has_one_core();
+	db->arena_bytes = o->arena_bytes ? max_size(align_up(o->arena_bytes, SHM_PAGE), ARENA_SIZE_MIN) : 0;
+	pthread_mutex_init(&db->main_lock, NULL);
+	channel_init(&db->main);
+	region_drop(db, true); /* nothing is mapped yet */
+	db->path = socket_path(where);
+	if (!db->path) {
+		db_free(db, false);
+		return NULL;
+	}
+	return db;
+}
+
+/* Words and the next step for a failed open. */
+static int open_failed(const struct shale_db *db, int rc, struct err_info *err)
+{
+	const char *hint = "";
+
+	if (rc == -ENOENT || rc == -ECONNREFUSED)
+		hint = "; start it with `shaled --db DIR`, or name its socket or its database directory";
+	else if (rc == -EACCES)
+		hint = "; the socket belongs to the daemon's group: join it, or see the access rules in shaled.conf";
+	else if (rc == -SHALE_EABI)
+		hint = "; install the same release of libshale and shaled, and restart shaled";
+	err->code = rc;
+	return fail(NULL, rc, "shale_open: %s: %s%s", db->path, *err->text ? err->text : shale_strerror(rc), hint);
+}
+
+static int first_connect(struct shale_db *db, unsigned connect_ms)
+{
+	uint64_t until = monotonic_ns() + (uint64_t)(connect_ms ? connect_ms : CONNECT_MS) * 1000000;
+	struct err_info err = {0, ""};
+	unsigned step_ms = 1;
+
+	for (;;) {
+		uint64_t now = monotonic_ns();
+		uint64_t left = now < until ? until - now : 0;
+		bool nobody;
+		int rc = channel_connect(db, &db->main, 0, (unsigned)(left / 1000000 + 1), &err);
+
+		if (rc == 0)
+			return 0;
+		nobody = rc == -ENOENT || rc == -ECONNREFUSED;
+		if (!connect_may_retry(rc) || left == 0 || (nobody && !connect_ms))
+			return open_failed(db, rc, &err);
+		backoff(&step_ms, until);
+	}
+}
+
+int shale_open(const char *where, const struct shale_options *options, struct shale_db **db_out)
+{
+	struct shale_options o;
+	struct shale_db *db;
+	int rc;
+
+	rc = options_copy(NULL, &o, sizeof(o), options);
+	if (rc < 0)
+		return rc;
+	rc = lanes_setup();
+	if (rc < 0)
+		return fail(NULL, rc, "shale_open: this process has no thread-specific key left (pthread_key_create)");
+	db = db_new(where, &o);
+	if (!db)
+		return fail(NULL, -ENOMEM, "shale_open: out of memory");
+	rc = first_connect(db, o.connect_ms);
+	if (rc < 0) {
+		db_free(db, false);
+		return rc;
+	}
+	*db_out = db;
+	return 0;
+}
+
+void shale_close(struct shale_db *db)
+{
+	if (db)
+		db_free(db, atomic_load_explicit(&fork_count, memory_order_relaxed) != db->fork_count);
+}
+
+void shale_limits(const struct shale_db *db, size_t *max_key_out, size_t *max_request_out)
+{
+	*max_key_out = atomic_load_explicit(&db->max_key, memory_order_relaxed);
+	*max_request_out = atomic_load_explicit(&db->max_request, memory_order_relaxed);
+}
