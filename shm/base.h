@@ -16,6 +16,9 @@
 
 static_assert(__BYTE_ORDER__ == __ORDER_LITTLE_ENDIAN__, "shale runs on little-endian machines only");
 
+/* Repeated in client/shale.h, as the error codes are (shm/error.h). */
+#define SHALE_VERSION "0.1.0"
+
 #define likely(x) __builtin_expect(!!(x), 1)
 #define unlikely(x) __builtin_expect(!!(x), 0)
 #define ARRAY_SIZE(a) (sizeof(a) / sizeof((a)[0]))

@@ -12,6 +12,9 @@
 #ifndef SHALE_SHM_HANDSHAKE_H
 #define SHALE_SHM_HANDSHAKE_H
 
+#include <sys/socket.h>
+#include <sys/un.h>
+
 #include "shm/base.h"
 
 struct err_info;
@@ -57,6 +60,13 @@ static_assert(sizeof(struct hello) == 40, "HELLO is fixed");
 static_assert(offsetof(struct welcome, text) == 88 && sizeof(struct welcome) == 600, "WELCOME is fixed");
 
 /*
+ * Fills @addr and @len for @path. A path that is too long for the kernel is reached through its directory, which stays open
+ * in *@dirfd_out (owned; -1 when not needed) for as long as the address is used. For connect() and bind() alike.
+ * Returns 0, -ENAMETOOLONG (the last component alone is too long) or -errno of opening the directory.
+ */
+int socket_address(const char *path, struct sockaddr_un *addr, socklen_t *len, int *dirfd_out);
+
+/*
  * Client: connects to @path and exchanges HELLO and WELCOME, waiting at most @timeout_ms.
  * On success: 0, *@welcome_out filled, @fds_out owned by the caller, the connected socket in *@socket_out (owned).
  * Failure, with words: -ENOENT / -ECONNREFUSED (no daemon), -EACCES, -SHALE_ENOTSHALE, -SHALE_EABI, -ETIMEDOUT, the
@@ -72,8 +82,9 @@ int handshake_connect(const char *path, const struct hello *hello, unsigned time
 int hello_check(const void *bytes, size_t size, struct hello *out, struct err_info *err);
 
 /*
- * Daemon: receives one message without blocking; descriptors that came along are closed at once.
- * Returns its size (0: hang-up), -EAGAIN, -EPROTO (truncated, or unexpected descriptors: *@stray_out counts them), -errno.
+ * Daemon: receives one message without blocking. No room is offered for descriptors, so that the kernel drops what a client
+ * sends along before it is ever open here. Returns the message's size (0: hang-up), -EAGAIN, -EPROTO (larger than @cap, or
+ * descriptors came along: *@stray_out is 1), -errno.
  */
 long handshake_receive(int socket, void *buf, size_t cap, unsigned *stray_out);
 
