@@ -6,7 +6,7 @@
 #   make help       all targets
 #
 # One Makefile, no recursion; header dependencies come from the compiler. Sources are found by folder:
-#   shm/ client/ → libshale     shm/ engine/ daemon/ → shaled     tools/*/ → one program per folder
+#   shm/ client/ → libshale     shm/ engine/ daemon/ → shaled     tools/*/ → one program per folder, tools/*.c for all of them
 #   tests/<folder>/test_*.c → one Check program each (tests/<folder>/*.c without test_ are helpers linked to all of the folder)
 
 BUILD  ?= release
@@ -83,6 +83,7 @@ $(OUT)/obj/%.o: %.c | $(DEPS_OK)
 $(OUT)/libshm.a: $(call objects,$(shm_src))
 $(OUT)/libengine.a: $(call objects,$(engine_src))
 $(OUT)/libdaemon.a: $(call objects,$(filter-out daemon/main.c,$(daemon_src)))
+$(OUT)/libtools.a: $(call objects,$(wildcard tools/*.c))
 $(OUT)/libshale.a: $(call objects,$(client_src) $(shm_src))
 $(OUT)/%.a:
 	@rm -f $@
@@ -98,7 +99,7 @@ $(OUT)/shaled: $(OUT)/obj/daemon/main.o $(OUT)/libdaemon.a $(OUT)/libengine.a $(
 	$(CC) $(ALL_LDFLAGS) -o $@ $^ $(DAEMON_LIBS)
 
 define tool_rule
-$(OUT)/$(1): $(call objects,$(wildcard tools/$(1)/*.c)) $(OUT)/libshale.a
+$(OUT)/$(1): $(call objects,$(wildcard tools/$(1)/*.c)) $(OUT)/libtools.a $(OUT)/libshale.a
 	$$(CC) $$(ALL_LDFLAGS) -o $$@ $$^ $$(TOOL_LIBS_$(1))
 endef
 $(foreach t,$(tools),$(eval $(call tool_rule,$(t))))
@@ -108,7 +109,7 @@ $(foreach t,$(tools),$(eval $(call tool_rule,$(t))))
 define test_rule
 $(OUT)/tests/$(1)/test_%: $(OUT)/obj/tests/$(1)/test_%.o $(call objects,$(wildcard tests/*.c) \
 		$(filter-out tests/$(1)/test_%,$(wildcard tests/$(1)/*.c))) \
-		$(OUT)/libdaemon.a $(OUT)/libengine.a $(OUT)/libshale.a
+		$(OUT)/libdaemon.a $(OUT)/libengine.a $(OUT)/libtools.a $(OUT)/libshale.a
 	@mkdir -p $$(@D)
 	$$(CC) $$(ALL_LDFLAGS) -o $$@ $$^ -lcheck -lm -lrt -lsubunit -lleveldb $$(filter-out -ljemalloc,$$(DAEMON_LIBS))
 endef
