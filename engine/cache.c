@@ -261,6 +261,18 @@ struct block *block_cache_get(struct block_cache *c, uint64_t table, uint64_t of
 	return b;
 }
 
+bool block_cache_has(struct block_cache *c, uint64_t table, uint64_t offset)
+{
+	uint64_t h = hash(table, offset);
+	struct shard *s = shard_of(c, h);
+	bool there;
+
+	pthread_mutex_lock(&s->lock);
+	there = find(s, h, table, offset) != NULL;
+	pthread_mutex_unlock(&s->lock);
+	return there;
+}
+
 void block_cache_put(struct block_cache *c, uint64_t table, uint64_t offset, struct block *b)
 {
 	uint64_t h = hash(table, offset);

@@ -17,6 +17,9 @@ void block_cache_free(struct block_cache *c);
 /* A new reference, or NULL. Counts a hit or a miss. */
 struct block *block_cache_get(struct block_cache *c, uint64_t table, uint64_t offset);
 
+/* Whether it is there; neither a hit nor a miss. */
+bool block_cache_has(struct block_cache *c, uint64_t table, uint64_t offset);
+
 /* Keeps @b (takes a reference of its own). When another thread was faster, the block already there stays. */
 void block_cache_put(struct block_cache *c, uint64_t table, uint64_t offset, struct block *b);
 

@@ -31,7 +31,10 @@ struct read_shared {
 	struct block_cache *blocks;
 };
 
-enum { READ_MISSES_MAX = 64 };
+enum {
+	READ_MISSES_MAX = 64, /* noted in one round; more are noted by the next */
+	READ_HELD = 4,        /* pins that need no allocation: a get takes one */
+};
 
 /*
  * One request's reading state. Lives in the caller's request; init is cheap (no allocation on the hit path). Pins keep values valid:
@@ -42,10 +45,13 @@ struct read_ctx {
 	struct read_shared *shared;
 	bool no_fill;               /* do not insert fetched blocks into the cache (they stay pinned here) */
 	unsigned readahead;         /* bytes to read beyond a missed block, for scans; 0: none */
-	struct read_pins *pins;     /* blocks and tables held for this request; NULL until one is */
+	struct block *held[READ_HELD]; /* the first blocks that results point into; more are in pins */
+	unsigned held_count;
+	struct read_pins *pins;     /* what was fetched for this request; NULL until something is */
 	struct fetch *misses;       /* noted, not yet fetched */
+	struct fetch *failed;       /* fetches that failed: the next ask for the same table or block gets the error */
 	unsigned miss_count, in_flight;
-	int error;                  /* of the fetches: the first failure, reported by the next ask for that block */
+	int error;                  /* of the fetches: the first failure */
 	void (*fetched)(struct read_ctx *ctx);
 };
 
@@ -54,9 +60,13 @@ void read_ctx_init(struct read_ctx *ctx, struct read_shared *shared);
 /* Keeps @b alive until reset: used for blocks whose bytes a result points into. Takes the reference. 0 or -ENOMEM (reference dropped). */
 int read_ctx_pin(struct read_ctx *ctx, struct block *b);
 
+/* Words for ctx->error, valid until reset; NULL when no fetch failed. */
+const struct err_info *read_ctx_error(const struct read_ctx *ctx);
+
 /*
  * After a probe said READ_MISS: submits all noted misses (table opens and block reads; several in parallel). When the last is in,
- * @fetched is called from the queue's poll or wait, and the caller probes again. A failure is reported by that probe. 0 or -errno.
+ * @fetched is called from the queue's poll or wait (which also flush), and the caller probes again. A failure is reported by that probe:
+ * -EIO, -SHALE_ECORRUPT, -SHALE_EMISSING, … 0; -EINVAL when nothing was noted.
  */
 int read_ctx_fetch(struct read_ctx *ctx, void (*fetched)(struct read_ctx *ctx));
 
