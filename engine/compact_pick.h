@@ -32,6 +32,8 @@ struct compaction {
 	size_t grandparent_count;
 	struct key_buf smallest, largest; /* user keys: the range of all inputs, and so of all outputs */
 	struct compaction *next;   /* list of running ones */
+	bool started;              /* in that list, inputs marked */
+	struct key_buf pointer;    /* internal key: where compact_pointer[level] moved to; belongs into the edit (edit_set_pointer) */
 	bool trivial;              /* one file, nothing to merge with: move it */
 	struct key_buf manual_end; /* manual: largest internal key of inputs[0]: where the next piece begins; empty when the range is done */
 };
@@ -54,7 +56,11 @@ bool compact_needed(const struct version_set *vs);
 int compact_pick_manual(struct version_set *vs, const struct running *running, unsigned level, const struct slice *begin,
 			const struct slice *end, struct compaction **out);
 
-/* Marks the inputs and adds it to @running; and the reverse, also freeing it. Under the lock. */
+/*
+ * Marks the inputs and adds it to @running; and the reverse, also freeing it (NULL, or one that was never started, is fine). Under the
+ * lock. A flush enters itself, too, zeroed but for reason, level and output_level (both flush_pick_level's answer), version, smallest and largest,
+ * before the lock is let go after picking, so that no compaction is picked across the place where its table is about to appear.
+ */
 void compaction_start(struct running *running, struct compaction *c);
 void compaction_end(struct running *running, struct compaction *c);
 
