@@ -128,8 +128,7 @@ static int await(struct channel *ch, uint64_t id, uint64_t deadline_ns, struct c
 		gone = channel_hung_up(ch);
 		if (take_completion(ch, id, out) || (!id && ring_sq_room(&ch->ring)))
 			return 0;
-		/* Acquire: completions are visible before the state that followed them. Pairs with ring_daemon_set_state(). */
-		if (atomic_load_explicit(&ch->ring.theirs->state, memory_order_acquire) == CHANNEL_BROKEN)
+		if (ring_client_state(&ch->ring) == CHANNEL_BROKEN)
 			return take_completion(ch, id, out) ? 0 : -SHALE_ESESSION;
 		if (gone)
 			return ATTEMPT_GONE;
@@ -163,9 +162,10 @@ static size_t out_offset(const struct progress *p)
 /* Largest arena worth asking for. */
 static size_t arena_limit(const struct shale_db *db)
 {
-	return align_up(atomic_load_explicit(&db->max_request, memory_order_relaxed) +
-				2 * atomic_load_explicit(&db->max_key, memory_order_relaxed) + ARENA_SLACK,
-			SHM_PAGE);
+	size_t most = atomic_load_explicit(&db->max_request, memory_order_relaxed) +
+		      2 * atomic_load_explicit(&db->max_key, memory_order_relaxed) + ARENA_SLACK;
+
+	return min_size(align_up(most, SHM_PAGE), ARENA_SIZE_MAX);
 }
 
 /* An arena size that holds @need bytes: the wanted size, doubled until it fits, or the limit. */
@@ -194,7 +194,7 @@ static int too_big(const struct progress *p)
 /* Words for a daemon that did not come back, or cannot be talked to. */
 static int not_back(const struct progress *p, int rc, const struct err_info *err)
 {
-	if (!connect_may_retry(rc) && rc != -ETIMEDOUT)
+	if (!connect_may_retry(rc) && rc != -ETIMEDOUT && rc != -SHALE_ENOTSHALE)
 		return fail(p->db, rc, "%s: %s", p->call->what, err->text);
 	if (p->deadline_ns && monotonic_ns() >= p->deadline_ns)
 		return fail(p->db, -ETIMEDOUT, "%s: the deadline passed while waiting for a daemon on %s; last try: %s",
@@ -225,7 +225,8 @@ static int reconnect(struct progress *p)
 		rc = channel_connect(p->db, p->ch, arena_for(p->db, need), (unsigned)((until - now) / 1000000 + 1), &err);
 		if (rc == 0)
 			break;
-		if (!connect_may_retry(rc))
+		/* A daemon that dies in the middle of a handshake looks like a stranger; it has been shaled here before. */
+		if (!connect_may_retry(rc) && rc != -SHALE_ENOTSHALE)
 			return not_back(p, rc, &err);
 		backoff(&step_ms, until);
 	}
@@ -243,8 +244,7 @@ static int prepare(struct progress *p)
 	if (unlikely(p->in_len > UINT32_MAX || p->need > UINT32_MAX || (need > ch->arena_size && need > arena_limit(p->db))))
 		return too_big(p);
 	if (likely(ch->socket >= 0)) {
-		/* Acquire pairs with ring_daemon_set_state(). */
-		uint32_t state = atomic_load_explicit(&ch->ring.theirs->state, memory_order_acquire);
+		uint32_t state = ring_client_state(&ch->ring);
 
 		if (unlikely(state == CHANNEL_BROKEN))
 			return -SHALE_ESESSION;

@@ -13,7 +13,7 @@
 
 #include "client/internal.h"
 
-enum { CONNECT_MS = 5000, RECONNECT_MS = 10000 };
+enum { CONNECT_MS = 5000, RECONNECT_MS = 10000, STRANGERS_MAX = 4 };
 
 #define SOCKET_NAME "shale.sock" /* of the daemon's socket in its database directory, unless it was told otherwise */
 
@@ -112,26 +112,11 @@ static struct shale_db *db_new(const char *where, const struct shale_options *o)
 	return db;
 }
 
-/* Words and the next step for a failed open. */
-static int open_failed(const struct shale_db *db, int rc, struct err_info *err)
-{
-	const char *hint = "";
-
-	if (rc == -ENOENT || rc == -ECONNREFUSED)
-		hint = "; start it with `shaled --db DIR`, or name its socket or its database directory";
-	else if (rc == -EACCES)
-		hint = "; the socket belongs to the daemon's group: join it, or see the access rules in shaled.conf";
-	else if (rc == -SHALE_EABI)
-		hint = "; install the same release of libshale and shaled, and restart shaled";
-	err->code = rc;
-	return fail(NULL, rc, "shale_open: %s: %s%s", db->path, *err->text ? err->text : shale_strerror(rc), hint);
-}
-
 static int first_connect(struct shale_db *db, unsigned connect_ms)
 {
 	uint64_t until = monotonic_ns() + (uint64_t)(connect_ms ? connect_ms : CONNECT_MS) * 1000000;
 	struct err_info err = {0, ""};
-	unsigned step_ms = 1;
+	unsigned step_ms = 1, strangers = 0;
 
 	for (;;) {
 		uint64_t now = monotonic_ns();
@@ -142,8 +127,13 @@ static int first_connect(struct shale_db *db, unsigned connect_ms)
 		if (rc == 0)
 			return 0;
 		nobody = rc == -ENOENT || rc == -ECONNREFUSED;
+		/* A daemon that dies in the middle of a handshake looks like a stranger: look again. */
+		if (rc == -SHALE_ENOTSHALE && ++strangers < STRANGERS_MAX) {
+			backoff(&step_ms, until);
+			continue;
+		}
 		if (!connect_may_retry(rc) || left == 0 || (nobody && !connect_ms))
-			return open_failed(db, rc, &err);
+			return fail(NULL, rc, "shale_open: %s", err.text);
 		backoff(&step_ms, until);
 	}
 }

@@ -1,0 +1,570 @@
+#include "tests/client/fake_daemon.h"
+
+#include <errno.h>
+#include <poll.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <sys/eventfd.h>
+#include <sys/socket.h>
+#include <sys/un.h>
+#include <unistd.h>
+
+#include "shm/batch.h"
+#include "shm/error.h"
+#include "tests/test.h"
+
+/* ---- the store: every version of every key, by key, newest first ---- */
+
+static struct slice copy(struct slice s)
+{
+	unsigned char *p = malloc(s.size + 1);
+
+	ck_assert_ptr_nonnull(p);
+	if (s.size)
+		memcpy(p, s.data, s.size);
+	return slice_of(p, s.size);
+}
+
+/* The first entry with a key >= @key. */
+static size_t lower_bound(const struct fake *f, struct slice key)
+{
+	size_t lo = 0, hi = f->entry_count;
+
+	while (lo < hi) {
+		size_t mid = (lo + hi) / 2;
+
+		if (slice_compare(f->entries[mid].key, key) < 0)
+			lo = mid + 1;
+		else
+			hi = mid;
+	}
+	return lo;
+}
+
+static void store(struct fake *f, struct slice key, struct slice value, bool deleted)
+{
+	size_t at = lower_bound(f, key);
+
+	if (f->entry_count == f->entry_room) {
+		f->entry_room = f->entry_room ? f->entry_room * 2 : 64;
+		f->entries = realloc(f->entries, f->entry_room * sizeof(*f->entries));
+		ck_assert_ptr_nonnull(f->entries);
+	}
+	memmove(&f->entries[at + 1], &f->entries[at], (f->entry_count - at) * sizeof(*f->entries));
+	f->entries[at] = (struct fake_entry){copy(key), copy(value), ++f->sequence, deleted};
+	f->entry_count++;
+}
+
+/* The version of the key at @at that @sequence sees, or NULL. */
+static const struct fake_entry *visible(const struct fake *f, size_t at, uint64_t sequence)
+{
+	struct slice key = f->entries[at].key;
+
+	for (; at < f->entry_count && slice_equal(f->entries[at].key, key); at++) {
+		if (f->entries[at].sequence <= sequence)
+			return f->entries[at].deleted ? NULL : &f->entries[at];
+	}
+	return NULL;
+}
+
+/* ---- answering ---- */
+
+static void answer_bytes(struct fake_session *s, const struct sqe *sqe, struct slice bytes, struct cqe *cqe)
+{
+	cqe->len = (uint32_t)bytes.size;
+	if (bytes.size && bytes.size <= sqe->out_len)
+		memcpy(s->arena + sqe->out_off, bytes.data, bytes.size);
+}
+
+static void do_get(struct fake *f, struct fake_session *s, const struct sqe *sqe, uint64_t sequence, struct cqe *cqe)
+{
+	struct slice key = slice_of(s->arena + sqe->in_off, sqe->in_len);
+	size_t at = lower_bound(f, key);
+	const struct fake_entry *e = NULL;
+
+	if (at < f->entry_count && slice_equal(f->entries[at].key, key))
+		e = visible(f, at, sequence);
+	if (e)
+		answer_bytes(s, sqe, e->value, cqe);
+	else
+		cqe->res = SHALE_NOTFOUND;
+}
+
+static void do_write(struct fake *f, struct fake_session *s, const struct sqe *sqe, struct cqe *cqe)
+{
+	struct slice batch = copy(slice_of(s->arena + sqe->in_off, sqe->in_len));
+	const struct batch_limits limits = {f->max_key, f->max_request};
+	struct batch_reader reader;
+	struct batch_record record;
+
+	cqe->res = s->read_only ? -EROFS : batch_check(batch, &limits, NULL);
+	if (cqe->res == 0) {
+		batch_reader_init(&reader, batch);
+		while (batch_reader_next(&reader, &record))
+			store(f, record.key, record.value, record.type == BATCH_DELETE);
+		cqe->sequence = f->sequence;
+		atomic_fetch_add(&f->writes, 1);
+	}
+	free((void *)batch.data);
+}
+
+static bool in_range(const struct sqe *sqe, struct slice key, struct slice start, struct slice limit)
+{
+	bool reverse = sqe->flags & SQE_REVERSE;
+	int c;
+
+	if (sqe->flags & SQE_HAS_START) {
+		c = slice_compare(key, start);
+		if (c == 0 && (sqe->flags & SQE_EXCLUSIVE))
+			return false;
+		if (reverse ? c > 0 : c < 0)
+			return false;
+	}
+	if (sqe->flags & SQE_HAS_LIMIT) {
+		c = slice_compare(key, limit);
+		if (reverse ? c < 0 : c >= 0)
+			return false;
+	}
+	return true;
+}
+
+static void do_scan(struct fake *f, struct fake_session *s, const struct sqe *sqe, uint64_t sequence, struct cqe *cqe)
+{
+	bool reverse = sqe->flags & SQE_REVERSE;
+	unsigned char *out = s->arena + sqe->out_off;
+	struct scan_args args;
+	struct slice start, limit;
+	size_t used = 0;
+
+	memcpy(&args, s->arena + sqe->in_off, sizeof(args));
+	start = slice_of(s->arena + sqe->in_off + sizeof(args), args.start_len);
+	limit = slice_of(start.data + start.size, args.limit_len);
+	ck_assert_uint_eq(sqe->in_len, sizeof(args) + args.start_len + args.limit_len);
+	for (size_t i = 0; i < f->entry_count; i++) {
+		size_t at = reverse ? f->entry_count - 1 - i : i;
+		const struct fake_entry *e;
+		size_t size;
+
+		if (at > 0 && slice_equal(f->entries[at - 1].key, f->entries[at].key))
+			continue; /* not the newest version of its key */
+		e = visible(f, at, sequence);
+		if (!e || !in_range(sqe, e->key, start, limit))
+			continue;
+		size = varint_length(e->key.size) + varint_length(e->value.size) + e->key.size + e->value.size;
+		if (used + size > sqe->out_len) {
+			cqe->flags |= CQE_MORE;
+			cqe->len = (uint32_t)(used ? used : size);
+			return;
+		}
+		unsigned char *p = varint32_put(out + used, (uint32_t)e->key.size);
+
+		p = varint32_put(p, (uint32_t)e->value.size);
+		memcpy(p, e->key.data, e->key.size);
+		memcpy(p + e->key.size, e->value.data, e->value.size);
+		used += size;
+	}
+	cqe->len = (uint32_t)used;
+}
+
+static bool pinned(const struct fake *f, uint64_t sequence)
+{
+	for (int i = 0; i < FAKE_SESSIONS; i++) {
+		for (unsigned k = 0; k < f->session[i].pin_count; k++) {
+			if (f->session[i].pins[k] == sequence)
+				return true;
+		}
+	}
+	return false;
+}
+
+static void do_release(struct fake *f, struct fake_session *s, const struct sqe *sqe, struct cqe *cqe)
+{
+	cqe->res = -ENOENT;
+	for (unsigned k = 0; k < s->pin_count; k++) {
+		if (s->pins[k] != sqe->sequence)
+			continue;
+		s->pins[k] = s->pins[--s->pin_count];
+		atomic_fetch_sub(&f->pins, 1);
+		cqe->res = 0;
+		return;
+	}
+}
+
+static void do_request(struct fake *f, struct fake_session *s, const struct sqe *sqe, struct cqe *cqe)
+{
+	uint64_t sequence = sqe->sequence ? sqe->sequence : f->sequence, bytes = 4711;
+
+	if (atomic_load(&f->mood) == MOOD_FAIL) {
+		cqe->res = atomic_load(&f->fail_code);
+		return;
+	}
+	if ((sqe->op == OP_GET || sqe->op == OP_SCAN) && sqe->sequence && !pinned(f, sqe->sequence)) {
+		cqe->res = -SHALE_EOUSTED;
+		return;
+	}
+	cqe->sequence = sequence;
+	switch (sqe->op) {
+	case OP_GET:
+		do_get(f, s, sqe, sequence, cqe);
+		break;
+	case OP_WRITE:
+		do_write(f, s, sqe, cqe);
+		break;
+	case OP_SCAN:
+		do_scan(f, s, sqe, sequence, cqe);
+		break;
+	case OP_SNAPSHOT:
+		ck_assert_uint_lt(s->pin_count, FAKE_PINS);
+		s->pins[s->pin_count++] = f->sequence;
+		atomic_fetch_add(&f->pins, 1);
+		break;
+	case OP_RELEASE:
+		do_release(f, s, sqe, cqe);
+		break;
+	case OP_PROPERTY:
+		if (slice_equal(slice_of(s->arena + sqe->in_off, sqe->in_len), slice_str("leveldb.stats")))
+			answer_bytes(s, sqe, slice_str("all is well\n"), cqe);
+		else
+			cqe->res = SHALE_NOTFOUND;
+		break;
+	case OP_SIZES:
+		answer_bytes(s, sqe, slice_of(&bytes, sizeof(bytes)), cqe);
+		break;
+	default:
+		break; /* NOP, FLUSH, COMPACT */
+	}
+}
+
+/* Wrong answers to a scan. */
+static void do_bad_scan(struct fake *f, struct fake_session *s, const struct sqe *sqe, int mood, struct cqe *cqe)
+{
+	struct sqe first = *sqe;
+
+	switch (mood) {
+	case MOOD_GARBAGE_SCAN:
+		cqe->len = (uint32_t)min_size(sqe->out_len, 1000);
+		memset(s->arena + sqe->out_off, 0xfe, cqe->len);
+		break;
+	case MOOD_CIRCLE_SCAN:
+		first.flags &= (uint16_t)~(SQE_EXCLUSIVE | SQE_HAS_START);
+		do_scan(f, s, &first, f->sequence, cqe);
+		cqe->flags |= CQE_MORE;
+		break;
+	case MOOD_EMPTY_MORE:
+		cqe->flags |= CQE_MORE;
+		break;
+	}
+}
+
+static void complete(struct fake *f, struct fake_session *s, const struct sqe *sqe)
+{
+	int mood = atomic_load(&f->mood);
+	struct cqe cqe = {.user_data = sqe->user_data};
+
+	if (sqe->op == OP_SCAN && mood >= MOOD_GARBAGE_SCAN && mood <= MOOD_EMPTY_MORE)
+		do_bad_scan(f, s, sqe, mood, &cqe);
+	else
+		do_request(f, s, sqe, &cqe);
+	if (mood == MOOD_HUGE_LEN && sqe->op != OP_SNAPSHOT)
+		cqe.len = sqe->out_len + 1;
+	if (mood == MOOD_WRONG_IDS) {
+		struct cqe stray = {.user_data = sqe->user_data + 4096, .res = -EIO};
+
+		s->ring.in_flight++; /* a completion that no request stands for */
+		ck_assert_int_eq(ring_cq_push(&s->ring, &stray), 0);
+	}
+	ck_assert_int_eq(ring_cq_push(&s->ring, &cqe), 0);
+}
+
+/* Serves one session. Returns whether there was work; sets *@die when the daemon is to end now. */
+static bool serve(struct fake *f, struct fake_session *s, bool *die)
+{
+	int mood = atomic_load(&f->mood), n;
+	struct sqe sqes[RING_ENTRIES_MIN];
+
+	if (mood != MOOD_LATE && s->held_count) {
+		for (unsigned i = 0; i < s->held_count; i++)
+			complete(f, s, &s->held[i]);
+		s->held_count = 0;
+		if (ring_cq_publish(&s->ring))
+			ring_wake_client(&s->ring);
+	}
+	if (mood == MOOD_MUTE || !ring_sq_waiting(&s->ring))
+		return false;
+	if (mood == MOOD_DIE_UNTAKEN) {
+		*die = true;
+		return true;
+	}
+	if (mood == MOOD_BREAK) {
+		atomic_store(&f->mood, MOOD_SERVE);
+		ring_daemon_set_state(&s->ring, CHANNEL_BROKEN);
+		return true;
+	}
+	n = ring_sq_take(&s->ring, sqes, RING_ENTRIES_MIN);
+	ck_assert_int_ge(n, 0);
+	for (int i = 0; i < n; i++) {
+		ck_assert_uint_eq(sqes[i].session, s->id);
+		ck_assert_uint_le(sqes[i].in_off + sqes[i].in_len, s->arena_size);
+		ck_assert_uint_le(sqes[i].out_off + sqes[i].out_len, s->arena_size);
+		atomic_fetch_add(&f->requests, 1);
+		if (mood == MOOD_LATE) {
+			ck_assert_uint_lt(s->held_count, RING_ENTRIES_MIN);
+			s->held[s->held_count++] = sqes[i];
+		} else if (mood == MOOD_DIE_TAKEN && sqes[i].op != OP_NOP) {
+			struct cqe unseen = {0};
+
+			do_request(f, s, &sqes[i], &unseen);
+			*die = true;
+		} else if (mood != MOOD_SWALLOW) {
+			complete(f, s, &sqes[i]);
+		}
+	}
+	if (mood == MOOD_CLOSING) {
+		ring_daemon_set_state(&s->ring, CHANNEL_CLOSING);
+		*die = true;
+	}
+	if (ring_cq_publish(&s->ring))
+		ring_wake_client(&s->ring);
+	return true;
+}
+
+/* ---- sessions ---- */
+
+static void end_session(struct fake *f, struct fake_session *s)
+{
+	if (s->socket < 0)
+		return;
+	close(s->socket);
+	if (s->doorbell >= 0)
+		close(s->doorbell);
+	if (s->connected)
+		atomic_fetch_sub(&f->sessions, 1);
+	atomic_fetch_sub(&f->pins, s->pin_count);
+	segment_close(&s->channel);
+	*s = (struct fake_session){.socket = -1, .doorbell = -1, .channel.fd = -1};
+}
+
+static void instance_name(const struct fake *f, char out[INSTANCE_LEN + 1])
+{
+	snprintf(out, INSTANCE_LEN + 1, "%08x%08x", (unsigned)getpid(), (unsigned)(uintptr_t)f);
+}
+
+static void welcome(struct fake *f, struct fake_session *s, const struct hello *h)
+{
+	struct welcome w = {
+		.magic = WELCOME_MAGIC,
+		.size = sizeof(w),
+		.abi = SHM_ABI,
+		.fingerprint = layout_fingerprint(),
+		.max_request_bytes = f->max_request,
+		.max_key_bytes = f->max_key,
+		.spin_us = f->spin_us,
+		.region_size = f->region.segment.size,
+	};
+	char instance[INSTANCE_LEN + 1], what[32];
+	size_t arena_size = h->arena_size ? h->arena_size : f->arena;
+	uint32_t entries = h->ring_entries ? h->ring_entries : RING_ENTRIES_MIN;
+	int fds[WELCOME_FDS];
+
+	instance_name(f, instance);
+	s->id = ++f->next_session;
+	snprintf(what, sizeof(what), "chan.%llu", (unsigned long long)s->id);
+	s->arena_size = arena_size;
+	ck_ok(segment_create(instance, what, channel_size(entries, arena_size), 0600, true, &s->channel, NULL));
+	segment_unlink(&s->channel);
+	ring_daemon_init(&s->ring, s->channel.base, s->id, entries, arena_size, &s->arena);
+	s->doorbell = eventfd(0, EFD_NONBLOCK | EFD_CLOEXEC);
+	s->read_only = h->flags & HELLO_READ_ONLY;
+	w.session = s->id;
+	w.channel_size = s->channel.size;
+	memcpy(w.boot_id, f->region.header->boot_id, sizeof(w.boot_id));
+	fds[0] = s->channel.fd;
+	fds[1] = segment_reopen_readonly(&f->region.segment);
+	fds[2] = s->doorbell;
+	ck_assert_int_ge(fds[1], 0);
+	s->connected = true;
+	if (arena_size > atomic_load(&f->largest_arena))
+		atomic_store(&f->largest_arena, (unsigned)arena_size);
+	atomic_fetch_add(&f->sessions, 1);
+	if (handshake_send(s->socket, &w, fds, WELCOME_FDS) < 0)
+		end_session(f, s);
+	close(fds[1]);
+}
+
+/* A HELLO is there. */
+static void shake(struct fake *f, struct fake_session *s)
+{
+	struct welcome w = {.magic = WELCOME_MAGIC, .size = sizeof(w), .abi = SHM_ABI, .fingerprint = layout_fingerprint()};
+	char buf[sizeof(struct hello) + 8];
+	struct hello h;
+	unsigned stray, count;
+	long n = handshake_receive(s->socket, buf, sizeof(buf), &stray);
+
+	if (n == -EAGAIN)
+		return;
+	count = atomic_fetch_add(&f->handshakes, 1);
+	if (n <= 0 || hello_check(buf, (size_t)n, &h, NULL) < 0) {
+		end_session(f, s);
+		return;
+	}
+	switch (atomic_load(&f->handshake)) {
+	case SHAKE_WELL:
+		welcome(f, s, &h);
+		return;
+	case SHAKE_FLAKY:
+		if (count >= 2) {
+			welcome(f, s, &h);
+			return;
+		}
+		break;
+	case SHAKE_SILENT:
+		return;
+	case SHAKE_GARBAGE:
+		memset(&w, 'x', sizeof(w));
+		handshake_send(s->socket, &w, NULL, 0);
+		break;
+	case SHAKE_OTHER_ABI:
+		w.abi = SHM_ABI + 1;
+		handshake_send(s->socket, &w, NULL, 0);
+		break;
+	case SHAKE_REFUSE:
+		w.status = -EACCES;
+		snprintf(w.text, sizeof(w.text), "uid 4711 is not on the list");
+		handshake_send(s->socket, &w, NULL, 0);
+		break;
+	case SHAKE_NO_FDS:
+		handshake_send(s->socket, &w, NULL, 0);
+		break;
+	}
+	end_session(f, s);
+}
+
+static void accept_one(struct fake *f)
+{
+	int fd = accept4(f->listener, NULL, NULL, SOCK_CLOEXEC);
+
+	if (fd < 0)
+		return;
+	for (int i = 0; i < FAKE_SESSIONS; i++) {
+		if (f->session[i].socket < 0) {
+			f->session[i].socket = fd;
+			return;
+		}
+	}
+	close(fd);
+}
+
+/* Sleeps until something may be there, with all sessions parked as the real daemon parks them. */
+static void wait_for_work(struct fake *f)
+{
+	struct pollfd fds[1 + 2 * FAKE_SESSIONS] = {{.fd = f->listener, .events = POLLIN}};
+	bool parked = true;
+	uint64_t rings;
+
+	for (int i = 0; i < FAKE_SESSIONS; i++) {
+		struct fake_session *s = &f->session[i];
+
+		fds[1 + 2 * i] = (struct pollfd){.fd = s->socket, .events = POLLIN | POLLRDHUP};
+		fds[2 + 2 * i] = (struct pollfd){.fd = s->doorbell, .events = POLLIN};
+		if (s->connected && !ring_daemon_park(&s->ring) && atomic_load(&f->mood) != MOOD_MUTE)
+			parked = false;
+	}
+	poll(fds, ARRAY_SIZE(fds), parked ? 5 : 0); /* a mood may change, which nobody rings for */
+	if (fds[0].revents)
+		accept_one(f);
+	for (int i = 0; i < FAKE_SESSIONS; i++) {
+		struct fake_session *s = &f->session[i];
+
+		if (s->connected) {
+			ring_daemon_unpark(&s->ring);
+			if (fds[2 + 2 * i].revents)
+				(void)!read(s->doorbell, &rings, sizeof(rings));
+			if (fds[1 + 2 * i].revents)
+				end_session(f, s);
+		} else if (s->socket >= 0 && fds[1 + 2 * i].revents) {
+			shake(f, s);
+		}
+	}
+}
+
+static void *run(void *arg)
+{
+	struct fake *f = arg;
+	bool die = false;
+	unsigned idle = 0;
+
+	while (!atomic_load(&f->stop) && !die) {
+		bool work = false;
+
+		for (int i = 0; i < FAKE_SESSIONS && !die; i++) {
+			if (f->session[i].connected)
+				work |= serve(f, &f->session[i], &die);
+		}
+		idle = work ? 0 : idle + 1;
+		if (idle > 100 && !die)
+			wait_for_work(f);
+	}
+	close(f->listener);
+	for (int i = 0; i < FAKE_SESSIONS; i++)
+		end_session(f, &f->session[i]);
+	return NULL;
+}
+
+struct fake *fake_new(const char *path)
+{
+	struct fake *f = calloc(1, sizeof(*f));
+
+	ck_assert_ptr_nonnull(f);
+	f->path = strdup(path);
+	f->max_request = 4 << 20;
+	f->max_key = 64 << 10;
+	f->arena = 128 << 10;
+	f->spin_us = 20;
+	for (int i = 0; i < FAKE_SESSIONS; i++)
+		f->session[i] = (struct fake_session){.socket = -1, .doorbell = -1, .channel.fd = -1};
+	return f;
+}
+
+void fake_start(struct fake *f)
+{
+	struct sockaddr_un addr = {.sun_family = AF_UNIX};
+	char instance[INSTANCE_LEN + 1];
+
+	ck_assert(!f->running);
+	instance_name(f, instance);
+	ck_ok(region_create(&f->region, instance, "/fake", 0600, NULL));
+	atomic_store(&f->region.header->state, REGION_SERVING);
+	unlink(f->path);
+	snprintf(addr.sun_path, sizeof(addr.sun_path), "%s", f->path);
+	f->listener = socket(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC | SOCK_NONBLOCK, 0);
+	ck_assert_int_eq(bind(f->listener, (struct sockaddr *)&addr, sizeof(addr)), 0);
+	ck_assert_int_eq(listen(f->listener, 64), 0);
+	atomic_store(&f->stop, false);
+	f->running = true;
+	ck_assert_int_eq(pthread_create(&f->thread, NULL, run, f), 0);
+}
+
+void fake_kill(struct fake *f)
+{
+	if (!f->running)
+		return;
+	atomic_store(&f->stop, true);
+	pthread_join(f->thread, NULL);
+	f->running = false;
+	region_close(&f->region, true);
+}
+
+void fake_free(struct fake *f)
+{
+	if (!f)
+		return;
+	fake_kill(f);
+	for (size_t i = 0; i < f->entry_count; i++) {
+		free((void *)f->entries[i].key.data);
+		free((void *)f->entries[i].value.data);
+	}
+	free(f->entries);
+	unlink(f->path);
+	free(f->path);
+	free(f);
+}
