@@ -1,0 +1,549 @@
+#include "shm/ring.h"
+
+#include <errno.h>
+#include <pthread.h>
+#include <sched.h>
+#include <sys/eventfd.h>
+#include <sys/mman.h>
+#include <unistd.h>
+
+#include "shm/park.h"
+#include "tests/test.h"
+
+enum { ENTRIES = 16 };
+
+#define SECOND_NS UINT64_C(1000000000)
+
+/* Both ends of one channel over ONE mapping, so that the thread sanitizer sees both. */
+struct pair {
+	void *base;
+	size_t size;
+	struct ring_daemon daemon;
+	struct ring_client client;
+	unsigned char *arena;
+	size_t arena_size;
+};
+
+static void pair_init(struct pair *p, uint32_t entries)
+{
+	unsigned char *arena;
+	uint64_t session;
+
+	p->size = channel_size(entries, ARENA_SIZE_MIN);
+	p->base = mmap(NULL, p->size, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_ANONYMOUS, -1, 0);
+	ck_assert_ptr_ne(p->base, MAP_FAILED);
+	ring_daemon_init(&p->daemon, p->base, 0x5e55, entries, ARENA_SIZE_MIN, &arena);
+	ck_ok(ring_client_init(&p->client, p->base, p->size, &session, &p->arena, &p->arena_size));
+	ck_assert_uint_eq(session, 0x5e55);
+	ck_assert_ptr_eq(arena, p->arena);
+	ck_assert_uint_eq(p->arena_size, ARENA_SIZE_MIN);
+}
+
+static void pair_fini(struct pair *p)
+{
+	munmap(p->base, p->size);
+}
+
+/* Moves every index of both ends to @start, as after that many requests. */
+static void pair_start_at(struct pair *p, uint32_t start)
+{
+	p->client.sq_tail = p->client.sq_head = p->client.cq_head = start;
+	p->daemon.sq_head = p->daemon.cq_tail = p->daemon.cq_shown = p->daemon.cq_head = start;
+	p->daemon.mine->sq_head = p->daemon.mine->cq_tail = start;
+	p->client.mine->sq_tail = p->client.mine->cq_head = start;
+}
+
+static void check(const struct pair *p)
+{
+	const char *why = "";
+
+	ck_assert_msg(ring_daemon_check(&p->daemon, &why) == 0, "%s", why);
+}
+
+/* Submits one request with @user_data; there must be room. */
+static bool submit(struct pair *p, uint64_t user_data)
+{
+	ck_assert_uint_gt(ring_sq_room(&p->client), 0);
+	*ring_sq_slot(&p->client, 0) = (struct sqe){.user_data = user_data};
+	return ring_sq_publish(&p->client, 1);
+}
+
+static int complete(struct pair *p, uint64_t user_data)
+{
+	struct cqe cqe = {.user_data = user_data};
+
+	return ring_cq_push(&p->daemon, &cqe);
+}
+
+/* Sizes out of bounds are no channel, so that nobody can be talked into a tiny ring or a huge segment. */
+START_TEST(sizes_are_bounded)
+{
+	ck_assert_uint_eq(channel_size(RING_ENTRIES_MIN, ARENA_SIZE_MIN), (3 + 1 + 1 + 16) * SHM_PAGE);
+	ck_assert_uint_eq(channel_size(256, 1 << 20), (3 + 4 + 4 + 256) * SHM_PAGE);
+	ck_assert_uint_gt(channel_size(RING_ENTRIES_MAX, ARENA_SIZE_MAX), 0);
+	ck_assert_uint_eq(channel_size(0, ARENA_SIZE_MIN), 0);
+	ck_assert_uint_eq(channel_size(RING_ENTRIES_MIN / 2, ARENA_SIZE_MIN), 0);
+	ck_assert_uint_eq(channel_size(RING_ENTRIES_MAX * 2, ARENA_SIZE_MIN), 0);
+	ck_assert_uint_eq(channel_size(24, ARENA_SIZE_MIN), 0);
+	ck_assert_uint_eq(channel_size(UINT32_MAX, ARENA_SIZE_MIN), 0);
+	ck_assert_uint_eq(channel_size(16, ARENA_SIZE_MIN - 1), 0);
+	ck_assert_uint_eq(channel_size(16, (size_t)ARENA_SIZE_MAX + 1), 0);
+	ck_assert_uint_eq(channel_size(16, SIZE_MAX), 0);
+	/* An odd arena gets whole pages of its own. */
+	ck_assert_uint_eq(channel_size(16, ARENA_SIZE_MIN + 1), channel_size(16, ARENA_SIZE_MIN) + SHM_PAGE);
+}
+END_TEST
+
+/* A constant page with any field off is refused by the client: a wrong offset would be a wild pointer. */
+START_TEST(constant_page_is_checked)
+{
+	uint64_t rng = test_seed(), session;
+	struct pair p;
+	struct channel_const *c, good;
+	unsigned char *arena;
+	size_t arena_size;
+
+	pair_init(&p, ENTRIES);
+	c = p.base;
+	good = *c;
+	ck_assert_int_eq(ring_client_init(&p.client, p.base, p.size - 1, &session, &arena, &arena_size), -EPROTO);
+	ck_assert_int_eq(ring_client_init(&p.client, p.base, 0, &session, &arena, &arena_size), -EPROTO);
+	for (int round = 0; round < 20000; round++) {
+		size_t at = test_random(&rng) % sizeof(good);
+
+		((unsigned char *)c)[at] ^= (unsigned char)(1 + test_random(&rng) % 255);
+		/* The layout does not depend on the session's number; and small rings of several sizes fill one page. */
+		if (at < offsetof(struct channel_const, entries) || at >= offsetof(struct channel_const, sq_off))
+			ck_assert_int_eq(ring_client_init(&p.client, p.base, p.size, &session, &arena, &arena_size),
+					 -EPROTO);
+		*c = good;
+	}
+	pair_fini(&p);
+}
+END_TEST
+
+/* Requests and completions come through whole and in order, also where the 32-bit indices wrap. */
+static void pass_through(uint32_t start)
+{
+	struct pair p;
+	struct sqe taken[ENTRIES];
+	uint64_t sent = 0, served = 0, seen = 0;
+	uint64_t rng = 88172645463325252;
+
+	pair_init(&p, ENTRIES);
+	pair_start_at(&p, start);
+	while (seen < 5000) {
+		uint32_t room = ring_sq_room(&p.client), n = (uint32_t)(test_random(&rng) % (room + 1));
+		const struct cqe *cqe;
+		int got;
+
+		for (uint32_t i = 0; i < n; i++)
+			*ring_sq_slot(&p.client, i) = (struct sqe){.user_data = sent++, .in_off = ~sent};
+		if (n)
+			ring_sq_publish(&p.client, n);
+		got = ring_sq_take(&p.daemon, taken, (uint32_t)(test_random(&rng) % (ENTRIES + 1)));
+		ck_assert_int_ge(got, 0);
+		for (int i = 0; i < got; i++) {
+			ck_assert_uint_eq(taken[i].user_data, served++);
+			ck_ok(complete(&p, taken[i].user_data));
+		}
+		ring_cq_publish(&p.daemon);
+		check(&p);
+		while ((cqe = ring_cq_peek(&p.client)) != NULL) {
+			ck_assert_uint_eq(cqe->user_data, seen++);
+			ring_cq_pop(&p.client);
+		}
+	}
+	pair_fini(&p);
+}
+
+START_TEST(in_order_and_whole)
+{
+	pass_through(0);
+}
+END_TEST
+
+/* Free-running indices must survive 2^32 requests, which a busy client makes within the hour. */
+START_TEST(indices_wrap)
+{
+	pass_through(UINT32_MAX - 1000);
+	pass_through(UINT32_MAX);
+	pass_through(INT32_MAX - 500);
+}
+END_TEST
+
+/* A client that submits without reading answers is held to `entries` in flight, and its completions are never overwritten. */
+START_TEST(undrained_client_is_held_back)
+{
+	struct pair p;
+	struct sqe taken[4 * ENTRIES];
+	uint64_t next = 0;
+	const struct cqe *cqe;
+
+	pair_init(&p, ENTRIES);
+	for (int i = 0; i < ENTRIES; i++)
+		submit(&p, (uint64_t)i);
+	ck_assert_uint_eq(ring_sq_room(&p.client), 0);
+	ck_assert_int_eq(ring_sq_take(&p.daemon, taken, 4 * ENTRIES), ENTRIES);
+	for (int i = 0; i < ENTRIES; i++)
+		submit(&p, (uint64_t)(ENTRIES + i));
+	/* All in flight: nothing more is taken, though the client has more. */
+	ck_assert(ring_sq_waiting(&p.daemon));
+	ck_assert_int_eq(ring_sq_take(&p.daemon, taken, 4 * ENTRIES), 0);
+	for (int i = 0; i < ENTRIES; i++)
+		ck_ok(complete(&p, (uint64_t)i));
+	ck_assert_int_eq(ring_sq_take(&p.daemon, taken, 4 * ENTRIES), ENTRIES);
+	for (int i = 0; i < ENTRIES; i++)
+		ck_ok(complete(&p, (uint64_t)(ENTRIES + i)));
+	ring_cq_publish(&p.daemon);
+	/* 2 × entries unread: the ring is full. One more request can run, its completion must be kept. */
+	submit(&p, 2 * ENTRIES);
+	ck_assert_int_eq(ring_sq_take(&p.daemon, taken, 1), 1);
+	ck_assert_int_eq(complete(&p, 2 * ENTRIES), -EAGAIN);
+	ck_assert_uint_eq(p.daemon.in_flight, 1);
+	check(&p);
+	ck_assert_ptr_nonnull(ring_cq_peek(&p.client));
+	ring_cq_pop(&p.client);
+	next++;
+	ck_ok(complete(&p, 2 * ENTRIES));
+	ring_cq_publish(&p.daemon);
+	while ((cqe = ring_cq_peek(&p.client)) != NULL) {
+		ck_assert_uint_eq(cqe->user_data, next++);
+		ring_cq_pop(&p.client);
+	}
+	ck_assert_uint_eq(next, 2 * ENTRIES + 1);
+	pair_fini(&p);
+}
+END_TEST
+
+/* Pushed is not published: a group's completions become visible together. */
+START_TEST(publish_makes_visible)
+{
+	struct pair p;
+	struct sqe taken;
+
+	pair_init(&p, ENTRIES);
+	submit(&p, 1);
+	ck_assert_int_eq(ring_sq_take(&p.daemon, &taken, 1), 1);
+	ck_ok(complete(&p, 1));
+	ck_assert_ptr_null(ring_cq_peek(&p.client));
+	ck_assert(!ring_cq_publish(&p.daemon));
+	ck_assert_ptr_nonnull(ring_cq_peek(&p.client));
+	pair_fini(&p);
+}
+END_TEST
+
+/* sq_tail backwards, past the ring, or anywhere at random: refused, and the daemon's own state does not move. */
+START_TEST(hostile_tail_is_refused)
+{
+	uint64_t rng = test_seed();
+	struct pair p;
+	struct sqe taken[ENTRIES];
+
+	pair_init(&p, ENTRIES);
+	for (int round = 0; round < 100000; round++) {
+		uint32_t head = (uint32_t)test_random(&rng), tail = (uint32_t)test_random(&rng), max = ENTRIES;
+		int rc;
+
+		if (round % 4 == 0)
+			tail = head - 1 - (uint32_t)(test_random(&rng) % ENTRIES);
+		if (round % 4 == 1)
+			tail = head + ENTRIES + 1;
+		if (round % 4 == 2)
+			tail = head + (uint32_t)(test_random(&rng) % (ENTRIES + 1));
+		pair_start_at(&p, head);
+		p.daemon.in_flight = (uint32_t)(test_random(&rng) % (ENTRIES + 1));
+		max = (uint32_t)min_size(tail - head, ENTRIES - p.daemon.in_flight);
+		p.daemon.theirs->sq_tail = tail;
+		rc = ring_sq_take(&p.daemon, taken, ENTRIES);
+		if (tail - head > ENTRIES) {
+			ck_assert_int_eq(rc, -EPROTO);
+			ck_assert_uint_eq(p.daemon.sq_head, head);
+			ck_assert(ring_sq_waiting(&p.daemon));
+			ck_assert(!ring_daemon_park(&p.daemon)); /* or the breach would sleep unseen */
+		} else {
+			ck_assert_int_eq(rc, (int)max);
+			ck_assert_uint_eq(p.daemon.sq_head, head + max);
+		}
+		ck_assert_uint_le(p.daemon.in_flight, ENTRIES);
+	}
+	pair_fini(&p);
+}
+END_TEST
+
+/* cq_head somewhere else than between "read" and "shown" ends the session at the latest when the ring seems half full. */
+START_TEST(hostile_head_is_refused)
+{
+	uint64_t rng = test_seed();
+
+	for (int round = 0; round < 2000; round++) {
+		struct pair p;
+		struct sqe taken;
+		uint32_t start = (uint32_t)test_random(&rng), head = (uint32_t)test_random(&rng);
+		int rc = 0;
+
+		if (round % 2)
+			head = start - 1 - (uint32_t)(test_random(&rng) % 100);
+		pair_init(&p, ENTRIES);
+		pair_start_at(&p, start);
+		p.daemon.theirs->cq_head = head;
+		for (int i = 0; rc == 0 && i < 2 * ENTRIES + 1; i++) {
+			submit(&p, 1);
+			ck_assert_int_eq(ring_sq_take(&p.daemon, &taken, 1), 1);
+			rc = complete(&p, 1);
+			if (rc == 0)
+				ring_cq_publish(&p.daemon);
+		}
+		ck_assert_int_eq(rc, head - start <= 2 * ENTRIES ? -EAGAIN : -EPROTO);
+		pair_fini(&p);
+	}
+}
+END_TEST
+
+/* The daemon is trusted, but a wrong index of its must not take the client out of its ring, nor make it spin. */
+START_TEST(wrong_daemon_index_is_survived)
+{
+	struct pair p;
+
+	pair_init(&p, ENTRIES);
+	for (int i = 0; i < ENTRIES / 2; i++)
+		submit(&p, 1);
+	p.daemon.mine->sq_head = 77777;
+	ck_assert_uint_eq(ring_sq_room(&p.client), 0);
+	p.daemon.mine->cq_tail = 2 * ENTRIES + 1;
+	ck_assert_ptr_null(ring_cq_peek(&p.client));
+	ck_assert_int_eq(ring_client_park(&p.client, 1000000), -ETIMEDOUT);
+	p.daemon.mine->cq_tail = UINT32_MAX;
+	ck_assert_ptr_null(ring_cq_peek(&p.client));
+	pair_fini(&p);
+}
+END_TEST
+
+/* The whole shared segment random, again and again: the daemon's end answers with codes and stays within itself. */
+START_TEST(scribbled_channel_is_survived)
+{
+	uint64_t rng = test_seed();
+	struct pair p;
+
+	pair_init(&p, ENTRIES);
+	for (int round = 0; round < 3000; round++) {
+		struct sqe taken[ENTRIES];
+		struct ring_daemon fresh = p.daemon;
+		uint64_t *words = p.base;
+		int got = 0;
+
+		for (size_t i = 0; i < 5 * SHM_PAGE / sizeof(*words); i += 1 + test_random(&rng) % 8)
+			words[i] = test_random(&rng);
+		if (test_random(&rng) % 2) /* else nothing would ever be taken */
+			p.daemon.theirs->sq_tail = p.daemon.sq_head + (uint32_t)(test_random(&rng) % ENTRIES);
+		got = ring_sq_take(&p.daemon, taken, ENTRIES);
+		ck_assert_int_le(got, ENTRIES);
+		for (int i = 0; i < got; i++) {
+			if (complete(&p, taken[i].user_data) < 0)
+				p.daemon.in_flight--;
+		}
+		ring_cq_publish(&p.daemon);
+		ring_daemon_park(&p.daemon);
+		ring_daemon_set_state(&p.daemon, CHANNEL_BROKEN);
+		ck_assert_uint_le(p.daemon.in_flight, ENTRIES);
+		ck_assert_uint_eq(p.daemon.entries, fresh.entries);
+		ck_assert_ptr_eq(p.daemon.cq, fresh.cq);
+	}
+	pair_fini(&p);
+}
+END_TEST
+
+/* A change of state ends a client's sleep: BROKEN at each call, CLOSING once, so that it may sleep on for what is in flight. */
+START_TEST(state_ends_the_sleep)
+{
+	struct pair p;
+
+	pair_init(&p, ENTRIES);
+	ck_assert_int_eq(ring_client_park(&p.client, 0), -ETIMEDOUT);
+	ring_daemon_set_state(&p.daemon, CHANNEL_CLOSING);
+	ck_ok(ring_client_park(&p.client, UINT64_MAX));
+	ck_assert_int_eq(ring_client_park(&p.client, 1000000), -ETIMEDOUT);
+	ring_daemon_set_state(&p.daemon, CHANNEL_BROKEN);
+	ck_ok(ring_client_park(&p.client, UINT64_MAX));
+	ck_ok(ring_client_park(&p.client, UINT64_MAX));
+	ck_assert_uint_eq(ring_client_state(&p.client), CHANNEL_BROKEN);
+	pair_fini(&p);
+}
+END_TEST
+
+/* Parked, the daemon hears of a submission through the publisher's answer; not parked, no doorbell is asked for. */
+START_TEST(doorbell_only_when_parked)
+{
+	struct pair p;
+	struct sqe taken[2];
+
+	pair_init(&p, ENTRIES);
+	ck_assert(!submit(&p, 1));
+	ck_assert(!ring_daemon_park(&p.daemon)); /* one is waiting */
+	ck_assert_int_eq(ring_sq_take(&p.daemon, taken, 2), 1);
+	ck_assert(ring_daemon_park(&p.daemon));
+	ck_assert(submit(&p, 2));
+	ring_daemon_unpark(&p.daemon);
+	ck_assert(!submit(&p, 3));
+	ck_assert_int_eq(ring_sq_take(&p.daemon, taken, 2), 2);
+	pair_fini(&p);
+}
+END_TEST
+
+/* ---- two threads ---- */
+
+struct stress {
+	struct pair pair;
+	uint64_t requests;
+	uint64_t seed;
+	int doorbell;
+	bool sleepy;             /* park at any moment instead of spinning */
+	_Atomic bool lost;       /* somebody slept through a wake */
+	uint64_t sleeps, dozes;  /* daemon, client */
+};
+
+/* What the arena holds for request @i, so that payload and slot can be seen to travel together. */
+static uint64_t payload(uint64_t i)
+{
+	return i * UINT64_C(0x9e3779b97f4a7c15);
+}
+
+/* A short spin, then the core: the other thread may need it. */
+static void wait_a_moment(void)
+{
+	static _Thread_local unsigned spins;
+
+	if (++spins % 64)
+		cpu_relax();
+	else
+		sched_yield();
+}
+
+static void wait_for_doorbell(struct stress *s)
+{
+	uint64_t n;
+
+	/* Sleeps until rung; a lost doorbell hangs here until the test's time limit. */
+	ck_assert_int_eq(read(s->doorbell, &n, sizeof(n)), sizeof(n));
+}
+
+static void *serve(void *arg)
+{
+	struct stress *s = arg;
+	struct ring_daemon *ring = &s->pair.daemon;
+	uint64_t rng = s->seed ^ 0xdae, served = 0;
+	struct sqe taken[ENTRIES];
+
+	while (served < s->requests) {
+		int n = ring_sq_take(ring, taken, (uint32_t)(1 + test_random(&rng) % ENTRIES));
+
+		ck_assert_int_ge(n, 0);
+		if (n == 0) {
+			if (s->sleepy && test_random(&rng) % 2 && ring_daemon_park(ring)) {
+				s->sleeps++;
+				wait_for_doorbell(s);
+				ring_daemon_unpark(ring);
+			} else {
+				wait_a_moment();
+			}
+			continue;
+		}
+		for (int i = 0; i < n; i++, served++) {
+			uint64_t *word = (uint64_t *)(s->pair.arena + taken[i].in_off);
+			struct cqe cqe = {.user_data = taken[i].user_data, .sequence = *word};
+
+			ck_assert_uint_eq(taken[i].user_data, served);
+			*word = ~*word; /* the answer, in the client's memory */
+			while (ring_cq_push(ring, &cqe) == -EAGAIN) {
+				if (ring_cq_publish(ring))
+					ring_wake_client(ring);
+				sched_yield();
+			}
+			if (s->sleepy && test_random(&rng) % 16 == 0)
+				sched_yield();
+		}
+		if (ring_cq_publish(ring))
+			ring_wake_client(ring);
+	}
+	return NULL;
+}
+
+static void drive(struct stress *s)
+{
+	struct ring_client *ring = &s->pair.client;
+	uint64_t rng = s->seed ^ 0xc11, sent = 0, seen = 0, one = 1;
+
+	while (seen < s->requests) {
+		uint32_t n = (uint32_t)min_size(ring_sq_room(ring), s->requests - sent);
+		const struct cqe *cqe;
+		bool idle = true;
+
+		n = n ? (uint32_t)(test_random(&rng) % (n + 1)) : 0;
+		if (sent - seen + n > 2 * ENTRIES) /* arena places that are free again */
+			n = (uint32_t)(2 * ENTRIES - (sent - seen));
+		for (uint32_t i = 0; i < n; i++, sent++) {
+			uint64_t off = sent % (2 * ENTRIES) * sizeof(uint64_t);
+
+			*(uint64_t *)(s->pair.arena + off) = payload(sent);
+			*ring_sq_slot(ring, i) = (struct sqe){.user_data = sent, .in_off = off};
+		}
+		if (n && ring_sq_publish(ring, n))
+			ck_assert_int_eq(write(s->doorbell, &one, sizeof(one)), sizeof(one));
+		while ((cqe = ring_cq_peek(ring)) != NULL) {
+			ck_assert_uint_eq(cqe->user_data, seen);
+			ck_assert_uint_eq(cqe->sequence, payload(seen));
+			ck_assert_uint_eq(*(uint64_t *)(s->pair.arena + seen % (2 * ENTRIES) * 8), ~payload(seen));
+			ring_cq_pop(ring);
+			seen++;
+			idle = false;
+		}
+		if (!idle || n || seen == sent)
+			continue;
+		if (s->sleepy && test_random(&rng) % 2) {
+			s->dozes++;
+			/* Something is in flight, so this must be woken; ten seconds are no delay that a scheduler makes. */
+			if (ring_client_park(ring, 10 * SECOND_NS) == -ETIMEDOUT)
+				atomic_store(&s->lost, true);
+			ck_assert_msg(!atomic_load(&s->lost), "a wake was lost");
+		} else {
+			wait_a_moment();
+		}
+	}
+}
+
+static void stress(uint64_t requests, bool sleepy, uint32_t start)
+{
+	struct stress s = {.requests = requests, .sleepy = sleepy, .seed = test_seed(), .doorbell = eventfd(0, EFD_CLOEXEC)};
+	pthread_t thread;
+
+	ck_assert_int_ge(s.doorbell, 0);
+	pair_init(&s.pair, ENTRIES);
+	pair_start_at(&s.pair, start);
+	ck_ok(pthread_create(&thread, NULL, serve, &s));
+	drive(&s);
+	ck_ok(pthread_join(thread, NULL));
+	check(&s.pair);
+	if (sleepy)
+		ck_assert_uint_gt(s.sleeps + s.dozes, requests / 10000); /* the point of the test was reached */
+	pair_fini(&s.pair);
+	close(s.doorbell);
+}
+
+/* Two threads, half a million requests, across the wrap: slots and payload arrive whole and in order. TSan judges the ordering. */
+START_TEST(two_threads_pass_half_a_million)
+{
+	stress(500000, false, UINT32_MAX - 200000);
+}
+END_TEST
+
+/* Both sides go to sleep at any moment: no wake is lost, or somebody sleeps for ten seconds and the test fails. */
+START_TEST(no_wake_is_lost)
+{
+	stress(200000, true, 0);
+}
+END_TEST
+
+TEST_MAIN("ring", 60, sizes_are_bounded, constant_page_is_checked, in_order_and_whole, indices_wrap,
+	  undrained_client_is_held_back, publish_makes_visible, hostile_tail_is_refused, hostile_head_is_refused,
+	  wrong_daemon_index_is_survived, scribbled_channel_is_survived, state_ends_the_sleep, doorbell_only_when_parked,
+	  two_threads_pass_half_a_million, no_wake_is_lost)
