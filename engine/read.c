@@ -1,0 +1,17 @@
+/*
+ * read.c - one key: memtable, immutable memtables, tables; the newest entry at or below the sequence wins.
+ *
+ * Nothing here does I/O: version_get asks the block source and may answer READ_MISS, whereupon the caller fetches and asks again.
+ */
+#include "engine/engine_internal.h"
+
+int engine_get(struct view *v, struct read_ctx *ctx, uint64_t sequence, struct slice key, struct slice *value_out)
+{
+	int rc = memtable_get(v->mem, key, sequence, value_out);
+
+	for (unsigned i = 0; rc == MEMTABLE_ABSENT && i < v->immutable_count; i++)
+		rc = memtable_get(v->immutables[i], key, sequence, value_out);
+	if (rc != MEMTABLE_ABSENT)
+		return rc;
+	return version_get(v->version, ctx, key, sequence, value_out, NULL);
+}

@@ -1,0 +1,463 @@
+/*
+ * recover.c - from a directory to a database: what engine_open does before anybody may write.
+ *
+ *	1. look       what files are there; refuse what is no database, or one that lost its CURRENT
+ *	2. versions   CURRENT and MANIFEST
+ *	3. window     bytes that a killed process had acknowledged but not yet written go into their log files
+ *	4. replay     logs that the MANIFEST does not know to be in tables, in order, through memtables into level-0 tables
+ *	5. begin      a new log; one edit (in a new MANIFEST) that names the tables and the log; only now are old logs not needed
+ *	6. sweep      files that nothing refers to; never a name that is not LevelDB's
+ * Nothing that was there is changed before step 5, but for complete logs in step 3: an open that fails can be tried again.
+ *
+ * Replay gives a prefix of what was acknowledged. So it ends for good at the first thing that is not as it must be:
+ *	a torn tail            the last record of a log is cut short: the usual end after a power failure. If a later log does not follow on in
+ *	                       sequence, something between them is lost, and it is not applied
+ *	a bad record           paranoid: the open fails. Else what comes before it is kept; its log and all later ones are renamed
+ *	                       lost-NNNNNN.log.bak instead of being deleted
+ */
+#include "engine/engine_internal.h"
+
+#include <stdio.h>
+#include <stdlib.h>
+
+/* Numbers of the log files in the directory, and what else was seen there. */
+struct listing {
+	uint64_t *logs;
+	size_t count, cap;
+	uint64_t highest; /* number in any name */
+	bool current, tables;
+	int rc;
+};
+
+struct replay {
+	struct engine *engine;
+	struct io_queue *queue;
+	struct engine_recovery *found;
+	struct listing list;
+	struct memtable *mem;
+	struct edit edit;
+	struct file_meta **made;
+	size_t made_count;
+	uint64_t last;	  /* highest sequence replayed; 0: none yet */
+	uint64_t bad_log; /* its record failed; 0: none */
+	bool ended;	  /* later logs are not applied */
+};
+
+/* ---- looking ---- */
+
+static void look_at(void *context, const char *name)
+{
+	struct listing *l = context;
+	enum file_type type;
+	uint64_t number;
+
+	if (!file_parse(name, &type, &number))
+		return;
+	if (type == FILE_CURRENT)
+		l->current = true;
+	if (type == FILE_TABLE || type == FILE_SST)
+		l->tables = true;
+	if (type == FILE_LOG || type == FILE_TABLE || type == FILE_SST || type == FILE_MANIFEST || type == FILE_TEMP)
+		l->highest = number > l->highest ? number : l->highest;
+	if (type != FILE_LOG)
+		return;
+	if (l->count == l->cap) {
+		size_t cap = l->cap ? 2 * l->cap : 16;
+		uint64_t *grown = reallocarray(l->logs, cap, sizeof(*grown));
+
+		if (!grown) {
+			l->rc = -ENOMEM;
+			return;
+		}
+		l->logs = grown;
+		l->cap = cap;
+	}
+	l->logs[l->count++] = number;
+}
+
+static int by_number(const void *a, const void *b)
+{
+	uint64_t x = *(const uint64_t *)a, y = *(const uint64_t *)b;
+
+	return (x > y) - (x < y);
+}
+
+static int look(struct engine *e, struct listing *l, struct err_info *err)
+{
+	int rc = io_list(e->env, look_at, l);
+
+	if (rc == 0)
+		rc = l->rc;
+	if (rc < 0)
+		return err_set(err, rc, "listing the database directory: %s", shale_strerror(rc));
+	if (l->count)
+		qsort(l->logs, l->count, sizeof(l->logs[0]), by_number);
+	return 0;
+}
+
+/* A database: recovered, or made when there is none and that was asked for. */
+static int open_versions(struct engine *e, struct io_queue *q, const struct listing *l, struct engine_recovery *r,
+			 struct err_info *err)
+{
+	if (l->current) {
+		if (e->options.error_if_exists)
+			return err_set(err, -EEXIST,
+				       "the directory holds a database already, and a new one was asked for");
+		return version_set_recover(&e->versions, q, err);
+	}
+	if (l->tables || l->count)
+		return err_set(err, -SHALE_ECORRUPT,
+			       "CURRENT is missing, but there are tables or logs: a new database would delete them. "
+			       "Restore CURRENT (one line: the "
+			       "name of the newest MANIFEST), or run `shalectl repair`");
+	if (!e->options.create_if_missing)
+		return err_set(err, -SHALE_ENODATABASE,
+			       "the directory holds no database (no CURRENT), and creating one was not asked for");
+	r->created = true;
+	return version_set_create(&e->versions, q, err);
+}
+
+/* ---- replay ---- */
+
+/* The memtable goes into a level-0 table. */
+static int replay_flush(struct replay *r, struct err_info *err)
+{
+	struct file_meta *meta = NULL, **grown;
+	uint64_t shadowed;
+	int rc;
+
+	if (!r->mem)
+		return 0;
+	grown = reallocarray(r->made, r->made_count + 1, sizeof(*grown));
+	if (!grown)
+		return err_set(err, -ENOMEM, "no memory to replay a log");
+	r->made = grown;
+	rc = flush_build(r->engine, r->queue, r->mem, &meta, &shadowed, err);
+	if (rc < 0)
+		return rc;
+	memtable_unref(r->mem);
+	r->mem = NULL;
+	if (!meta)
+		return 0;
+	r->made[r->made_count++] = meta;
+	r->found->tables_written++;
+	return edit_add_file(&r->edit, 0, meta) < 0 ? err_set(err, -ENOMEM, "no memory for a version edit") : 0;
+}
+
+static int replay_insert(struct replay *r, struct slice batch, const struct batch_info *info, struct err_info *err)
+{
+	const struct engine_options *o = &r->engine->options;
+	uint64_t sequence = batch_sequence(batch.data);
+	struct batch_reader reader;
+	struct batch_record record;
+	int rc = 0;
+
+	if (r->mem && (memtable_used(r->mem) >= o->write_buffer_bytes ||
+		       !memtable_has_room(r->mem, info->count, info->key_bytes, info->value_bytes)))
+		rc = replay_flush(r, err);
+	if (rc < 0)
+		return rc;
+	if (!r->mem) {
+		size_t need = memtable_space(info->count, info->key_bytes, info->value_bytes) + 4096;
+
+		rc = memtable_new(&memory_provider_anonymous, max_size(align_up(need, 4096), memtable_arena(o)), 0,
+				  &r->mem);
+		if (rc < 0)
+			return err_set(err, rc, "no memory to replay a log");
+	}
+	batch_reader_init(&reader, batch);
+	while (batch_reader_next(&reader, &record))
+		memtable_add(r->mem, sequence++, record.type, record.key, record.value);
+	r->last = sequence - 1;
+	return 0;
+}
+
+enum verdict_of_record { RECORD_GOOD, RECORD_BAD, RECORD_GAP };
+
+/* Whether the record is the batch that must come next. *@why_out: words for a bad one. */
+static enum verdict_of_record judge(const struct replay *r, struct slice record, bool first_of_log,
+				    struct batch_info *info, const char **why_out)
+{
+	uint64_t sequence;
+
+	if (record.size < BATCH_HEADER_SIZE || batch_check(record, NULL, info) < 0) {
+		*why_out = "its checksum is right, but it is no well-formed batch";
+		return RECORD_BAD;
+	}
+	sequence = batch_sequence(record.data);
+	if (info->count && (sequence > SEQUENCE_MAX || info->count > SEQUENCE_MAX - sequence)) {
+		*why_out = "its sequence number is out of range";
+		return RECORD_BAD;
+	}
+	if (!r->last || !info->count || sequence == r->last + 1)
+		return RECORD_GOOD;
+	*why_out =
+		sequence <= r->last ? "its sequence number runs backwards" : "sequence numbers before it are missing";
+	return first_of_log && sequence > r->last ? RECORD_GAP : RECORD_BAD;
+}
+
+/* A record that ends the replay. 0 when it may end there, else the failure of the open. */
+static int replay_end(struct replay *r, uint64_t number, uint64_t offset, uint64_t size, enum verdict_of_record verdict,
+		      const char *why, struct err_info *err)
+{
+	struct engine *e = r->engine;
+
+	if (verdict == RECORD_GAP) {
+		engine_log(
+			e, PRIORITY_WARNING,
+			"%06llu.log: its first record (sequence numbers missing before it) does not follow on the log "
+			"before, whose end was "
+			"lost in a power failure; it and later logs are not applied, and set aside as lost-*.log.bak",
+			(unsigned long long)number);
+		r->found->dropped_bytes += size;
+		r->ended = true;
+		return 0;
+	}
+	if (e->options.paranoid)
+		return err_set(err, -SHALE_ECORRUPT,
+			       "%06llu.log: the record at offset %llu cannot be used: %s. Likely a damaged disk or "
+			       "file. Restore the file, or start "
+			       "with engine.paranoid = no: everything before it is kept, the rest set aside",
+			       (unsigned long long)number, (unsigned long long)offset, why);
+	engine_log(e, PRIORITY_ERROR,
+		   "%06llu.log: the record at offset %llu cannot be used: %s. What was written before it is recovered; "
+		   "%llu bytes of this log "
+		   "and all later logs are not, and are set aside as lost-*.log.bak",
+		   (unsigned long long)number, (unsigned long long)offset, why, (unsigned long long)(size - offset));
+	r->found->dropped_bytes += size - offset;
+	r->bad_log = number;
+	r->ended = true;
+	return 0;
+}
+
+static int replay_records(struct replay *r, uint64_t number, uint64_t size, struct log_reader *reader,
+			  struct err_info *err)
+{
+	struct slice record;
+	bool first = true;
+	int rc;
+
+	while ((rc = log_reader_next(reader, &record)) == 0) {
+		enum verdict_of_record verdict;
+		struct batch_info info = {0};
+		const char *why = "";
+
+		verdict = judge(r, record, first, &info, &why);
+		if (verdict != RECORD_GOOD)
+			return replay_end(r, number, log_reader_record_offset(reader), size, verdict, why, err);
+		first = false;
+		if (info.count)
+			rc = replay_insert(r, record, &info, err);
+		if (rc < 0)
+			return rc;
+		r->found->records++;
+	}
+	r->found->log_bytes += log_reader_end_offset(reader);
+	if (rc == -SHALE_ECORRUPT)
+		return replay_end(r, number, log_reader_end_offset(reader), size, RECORD_BAD, log_reader_reason(reader),
+				  err);
+	if (rc < 0)
+		return err_set(err, rc, "%06llu.log: reading: %s", (unsigned long long)number, shale_strerror(rc));
+	if (log_reader_end_offset(reader) < size)
+		engine_log(r->engine, PRIORITY_NOTICE,
+			   "%06llu.log: ends after %llu of %llu bytes; what follows was never whole",
+			   (unsigned long long)number, (unsigned long long)log_reader_end_offset(reader),
+			   (unsigned long long)size);
+	return 0;
+}
+
+static int replay_log(struct replay *r, uint64_t number, struct err_info *err)
+{
+	struct log_reader *reader = NULL;
+	struct io_file *file = NULL;
+	char name[FILE_NAME_MAX];
+	uint64_t size = 0;
+	int rc = io_open(r->engine->env, file_name(name, FILE_LOG, number), IO_OPEN_READ, &file);
+
+	if (rc == 0)
+		rc = io_size(file, &size);
+	if (rc == 0)
+		rc = log_reader_new(r->queue, file, &reader);
+	if (rc < 0)
+		err_set(err, rc, "%s: cannot be read: %s", name, shale_strerror(rc));
+	else
+		rc = replay_records(r, number, size, reader, err);
+	log_reader_free(reader);
+	io_close(file);
+	return rc;
+}
+
+/* Under a name that no sweep knows. */
+static int set_aside(struct engine *e, uint64_t number, struct err_info *err)
+{
+	char from[FILE_NAME_MAX], to[FILE_NAME_MAX + 16];
+	int rc;
+
+	snprintf(to, sizeof(to), "lost-%06llu.log.bak", (unsigned long long)number);
+	rc = io_rename(e->env, file_name(from, FILE_LOG, number), to);
+	return rc < 0 ? err_set(err, rc, "%s: cannot be renamed to %s: %s", from, to, shale_strerror(rc)) : 0;
+}
+
+static int replay_all(struct replay *r, struct err_info *err)
+{
+	struct engine *e = r->engine;
+
+	for (size_t i = 0; i < r->list.count; i++) {
+		uint64_t number = r->list.logs[i];
+		bool was_ended;
+		int rc = 0;
+
+		if (number < e->versions.log_number)
+			continue;
+		was_ended = r->ended;
+		if (!r->ended)
+			rc = replay_log(r, number, err);
+		/* Logs that are not applied go out of the way before the edit that would let them be swept. */
+		if (rc == 0 && r->ended && (was_ended || number != r->bad_log))
+			rc = set_aside(e, number, err);
+		if (rc < 0)
+			return rc;
+	}
+	return replay_flush(r, err);
+}
+
+/* ---- a new beginning ---- */
+
+static int begin(struct replay *r, struct wal_log **log_out, struct err_info *err)
+{
+	struct engine *e = r->engine;
+	uint64_t number = version_set_new_number(&e->versions), last = atomic_load(&e->versions.last_sequence);
+	struct wal_log *log;
+	int rc = wal_log_prepare(e->env, r->queue, number, log_reserve(&e->options), &log);
+
+	if (rc < 0)
+		return err_set(err, rc, "%06llu.log: cannot be created: %s", (unsigned long long)number,
+			       shale_strerror(rc));
+	/* No number that any file may have carried is given out twice. */
+	if (r->last > last)
+		atomic_store_explicit(&e->versions.last_sequence, r->last, memory_order_release);
+	r->edit.has_log_number = true;
+	r->edit.log_number = number;
+	rc = directory_sync(e, err);
+	if (rc == 0)
+		rc = edit_apply(e, &r->edit, r->queue, err);
+	if (rc == 0 && r->bad_log) {
+		struct err_info ignored;
+
+		if (set_aside(e, r->bad_log, &ignored) < 0)
+			engine_log(e, PRIORITY_WARNING, "%s", ignored.text);
+	}
+	if (rc < 0) {
+		if (!atomic_load_explicit(&e->failed, memory_order_relaxed))
+			wal_log_discard(e->env, log);
+		return rc;
+	}
+	*log_out = log;
+	return 0;
+}
+
+struct sweep {
+	struct engine *engine;
+	struct obsolete *list;
+	size_t count, cap;
+};
+
+static void sweep_look(void *context, const char *name)
+{
+	struct sweep *s = context;
+	struct version_set *vs = &s->engine->versions;
+	enum file_type type;
+	uint64_t number;
+	bool keep = true;
+
+	if (!file_parse(name, &type, &number))
+		return;
+	if (type == FILE_TABLE || type == FILE_SST)
+		keep = version_set_is_live(vs, number);
+	else if (type == FILE_LOG)
+		keep = number >= vs->log_number;
+	else if (type == FILE_MANIFEST)
+		keep = number == vs->manifest_number;
+	else if (type == FILE_TEMP)
+		keep = false;
+	if (keep)
+		return;
+	if (s->count == s->cap) {
+		size_t cap = s->cap ? 2 * s->cap : 64;
+		struct obsolete *grown = reallocarray(s->list, cap, sizeof(*grown));
+
+		if (!grown)
+			return; /* the next open will */
+		s->list = grown;
+		s->cap = cap;
+	}
+	s->list[s->count++] = (struct obsolete){type, number};
+}
+
+static void sweep(struct engine *e)
+{
+	struct sweep s = {.engine = e};
+
+	pthread_mutex_lock(&e->lock);
+	io_list(e->env, sweep_look, &s);
+	pthread_mutex_unlock(&e->lock);
+	obsolete_remove(e, s.list, s.count);
+	free(s.list);
+}
+
+/* ---- all of it ---- */
+
+static int recover_window(struct replay *r, struct err_info *err)
+{
+	struct engine *e = r->engine;
+	struct wal_recovery window = {0};
+	int rc = wal_window_recover(e->env, r->queue, e->window, e->window_size, &window, err);
+
+	if (rc < 0)
+		return rc;
+	r->found->window_bytes = window.bytes;
+	if (window.ignored)
+		engine_log(e, PRIORITY_NOTICE, "the WAL window in memory is not used: %s", window.why);
+	else if (window.bytes)
+		engine_log(e, PRIORITY_NOTICE,
+			   "completed the log with %llu bytes that a killed process left in its WAL window",
+			   (unsigned long long)window.bytes);
+	return 0;
+}
+
+static int recover_all(struct replay *r, struct wal_log **log_out, struct err_info *err)
+{
+	struct engine *e = r->engine;
+	int rc = look(e, &r->list, err);
+
+	if (rc == 0)
+		rc = open_versions(e, r->queue, &r->list, r->found, err);
+	if (rc < 0)
+		return rc;
+	version_set_number_used(&e->versions, r->list.highest);
+	if (!r->found->created) {
+		rc = recover_window(r, err);
+		if (rc == 0)
+			rc = replay_all(r, err);
+	}
+	if (rc == 0)
+		rc = begin(r, log_out, err);
+	return rc;
+}
+
+int engine_recover(struct engine *e, struct io_queue *q, struct engine_recovery *found, struct wal_log **log_out,
+		   struct err_info *err)
+{
+	struct replay r = {.engine = e, .queue = q, .found = found};
+	int rc;
+
+	edit_init(&r.edit);
+	rc = recover_all(&r, log_out, err);
+	outputs_release(e, &r.edit, r.made, r.made_count, rc == 0);
+	memtable_unref(r.mem);
+	free(r.made);
+	free(r.list.logs);
+	if (rc == 0)
+		sweep(e);
+	return rc;
+}
