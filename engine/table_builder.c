@@ -108,8 +108,12 @@ static void write_done(struct io_req *req)
 
 static void wait_for(struct table_builder *b, struct write_buffer *w)
 {
-	while (w->in_flight)
-		io_queue_wait(b->queue, UINT64_MAX);
+	while (w->in_flight) {
+		int rc = io_queue_wait(b->queue, UINT64_MAX);
+
+		assert(rc >= 0 || !w->in_flight); /* the buffer is the queue's until then: no way back from a queue that broke */
+		(void)rc;
+	}
 }
 
 /* Sends the buffer being filled on its way and takes the next, waiting until that one is free. */

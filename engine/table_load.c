@@ -243,8 +243,12 @@ int64_t table_read(struct io_queue *q, struct io_file *f, void *buf, size_t len,
 		.op = IO_READ, .file = f, .buf = buf, .len = len, .offset = offset, .done = read_done, .context = &done};
 
 	io_submit(q, &req);
-	while (!done)
-		io_queue_wait(q, UINT64_MAX); /* the buffer is the kernel's until then, so there is no way out but this */
+	while (!done) {
+		int rc = io_queue_wait(q, UINT64_MAX);
+
+		assert(rc >= 0 || done); /* the buffer is the queue's until then: there is no way back from a queue that broke */
+		(void)rc;
+	}
 	return req.result;
 }
 
