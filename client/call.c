@@ -310,13 +310,22 @@ static int attempt(struct progress *p, struct cqe *cqe, uint32_t *out_len, bool 
 	return rc;
 }
 
-/* The snapshot of @call was pinned by a session that is gone, or in another run of the daemon than this channel's. */
+/*
+ * The snapshot of @call may have been pinned by a session that is gone, or in another run of the daemon than this
+ * channel's. 0; -SHALE_EOUSTED; ATTEMPT_GONE when it is this channel that is out of date.
+ */
 static int check_snapshot(const struct progress *p)
 {
 	const struct shale_snapshot *s = p->call->snapshot;
+	bool alive;
 
-	if (likely(!s || (snapshot_alive(p->db, s) && !memcmp(s->boot_id, p->ch->boot_id, sizeof(s->boot_id)))))
+	if (likely(!s))
 		return 0;
+	alive = snapshot_alive(p->db, s);
+	if (likely(alive && !memcmp(s->boot_id, p->ch->boot_id, sizeof(s->boot_id))))
+		return 0;
+	if (alive && channel_hung_up(p->ch))
+		return ATTEMPT_GONE;
 	return fail(p->db, -SHALE_EOUSTED,
 		    "%s: the snapshot of sequence %llu went with the session that pinned it: the daemon on %s restarted or ended the "
 		    "session; take a new snapshot, or open a new iterator",
@@ -387,9 +396,10 @@ static int channel_call(struct shale_db *db, struct channel *ch, const struct ca
 			rc = check_snapshot(&p);
 		else if (rc == -SHALE_ESESSION)
 			rc = lost(&p, rc, false);
-		if (unlikely(rc < 0))
+		if (unlikely(rc < 0 && rc != ATTEMPT_GONE))
 			return rc;
-		rc = attempt(&p, &cqe, &out_len, &taken);
+		if (likely(rc == 0))
+			rc = attempt(&p, &cqe, &out_len, &taken);
 		if (unlikely(rc < 0)) {
 			rc = lost(&p, rc, taken);
 			if (rc < 0)

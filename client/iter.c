@@ -134,7 +134,8 @@ static int keep(struct shale_iter *it, const struct answer *answer)
 		it->chunk = chunk;
 		it->chunk_room = room;
 	}
-	memcpy(it->chunk, answer->bytes, answer->len);
+	if (answer->len)
+		memcpy(it->chunk, answer->bytes, answer->len);
 	it->chunk_len = answer->len;
 	it->next = 0;
 	it->more = answer->flags & CQE_MORE;

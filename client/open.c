@@ -133,7 +133,7 @@ static int first_connect(struct shale_db *db, unsigned connect_ms)
 			continue;
 		}
 		if (!connect_may_retry(rc) || left == 0 || (nobody && !connect_ms))
-			return fail(NULL, rc, "shale_open: %s", err.text);
+			return fail(NULL, rc, "shale_open(%s): %s", db->path, err.text);
 		backoff(&step_ms, until);
 	}
 }

@@ -289,7 +289,7 @@ static bool serve(struct fake *f, struct fake_session *s, bool *die)
 		if (ring_cq_publish(&s->ring))
 			ring_wake_client(&s->ring);
 	}
-	if (mood == MOOD_MUTE || !ring_sq_waiting(&s->ring))
+	if (mood == MOOD_MUTE || s->broken || !ring_sq_waiting(&s->ring))
 		return false;
 	if (mood == MOOD_DIE_UNTAKEN) {
 		*die = true;
@@ -297,6 +297,7 @@ static bool serve(struct fake *f, struct fake_session *s, bool *die)
 	}
 	if (mood == MOOD_BREAK) {
 		atomic_store(&f->mood, MOOD_SERVE);
+		s->broken = true;
 		ring_daemon_set_state(&s->ring, CHANNEL_BROKEN);
 		return true;
 	}

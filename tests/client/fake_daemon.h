@@ -60,6 +60,7 @@ struct fake_session {
 	size_t arena_size;
 	bool connected; /* WELCOME was sent */
 	bool read_only;
+	bool broken; /* declared so; not served any more */
 	uint64_t id, pins[FAKE_PINS];
 	unsigned pin_count;
 	struct sqe held[RING_ENTRIES_MIN]; /* MOOD_LATE */
