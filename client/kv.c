@@ -61,6 +61,12 @@ static size_t frame(unsigned char *dst, unsigned type, size_t key_len)
 	return (size_t)(varint32_put(p, (uint32_t)key_len) - dst);
 }
 
+/* Bytes of a batch with this one write; enough of them to be refused when the sum would overflow. */
+static size_t put_size(size_t key_len, size_t value_len)
+{
+	return value_len > UINT32_MAX ? value_len : BATCH_HEADER_SIZE + batch_put_size(key_len, value_len);
+}
+
 int shale_put(struct shale_db *db, const struct shale_write_options *options, const void *key, size_t key_len,
 	      const void *value, size_t value_len)
 {
@@ -76,7 +82,7 @@ int shale_put(struct shale_db *db, const struct shale_write_options *options, co
 		return rc;
 	if (unlikely(!value && value_len))
 		return fail(db, -EINVAL, "put: the value is NULL but %zu bytes long", value_len);
-	rc = write_prepare(db, "put", options, value_len, &call);
+	rc = write_prepare(db, "put", options, put_size(key_len, value_len), &call);
 	if (unlikely(rc < 0))
 		return rc;
 	call.part[0] = slice_of(head, frame(head, BATCH_PUT, key_len));
@@ -99,7 +105,7 @@ int shale_delete(struct shale_db *db, const struct shale_write_options *options,
 	rc = check_key(db, "delete", key, key_len);
 	if (unlikely(rc < 0))
 		return rc;
-	rc = write_prepare(db, "delete", options, key_len, &call);
+	rc = write_prepare(db, "delete", options, BATCH_HEADER_SIZE + batch_delete_size(key_len), &call);
 	if (unlikely(rc < 0))
 		return rc;
 	call.part[0] = slice_of(head, frame(head, BATCH_DELETE, key_len));

@@ -214,7 +214,10 @@ int shale_property(struct shale_db *db, const char *name, char **text_out);
 int shale_approximate_size(struct shale_db *db, const void *start, size_t start_len, const void *limit, size_t limit_len,
 			   uint64_t *bytes_out);
 
-/* Largest key, and largest value or batch, that the daemon takes, in bytes. */
+/*
+ * Largest key, and largest write, that the daemon takes, in bytes. A write counts as it is encoded: shale_batch_bytes(); a single
+ * put is its key, its value and at most 23 bytes around them.
+ */
 void shale_limits(const struct shale_db *db, size_t *max_key_out, size_t *max_request_out);
 
 /* Words for a code, positive or negative. Never NULL; lives for ever. */

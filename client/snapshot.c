@@ -62,5 +62,5 @@ void shale_snapshot_release(struct shale_db *db, struct shale_snapshot *snapshot
 
 uint64_t shale_snapshot_sequence(const struct shale_snapshot *snapshot)
 {
-	return snapshot->sequence;
+	return snapshot->sequence == SEQUENCE_EMPTY ? 0 : snapshot->sequence;
 }
