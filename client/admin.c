@@ -27,8 +27,8 @@ int shale_flush(struct shale_db *db)
 }
 
 /* The payload of OP_COMPACT and OP_SIZES: two length-prefixed keys, the lengths in @lengths. */
-static int range_call(const struct shale_db *db, struct call *call, const void *start, size_t start_len, const void *limit,
-		      size_t limit_len, unsigned char lengths[2][VARINT64_MAX])
+static int range_call(const struct shale_db *db, struct call *call, const void *start, size_t start_len,
+		      const void *limit, size_t limit_len, unsigned char lengths[2][VARINT64_MAX])
 {
 	if (start_len > UINT32_MAX || limit_len > UINT32_MAX)
 		return fail(db, -E2BIG, "%s: a key is longer than 4 GiB", call->what);
@@ -56,8 +56,8 @@ int shale_compact_range(struct shale_db *db, const void *start, size_t start_len
 	return rc < 0 ? rc : call_run(db, &call, &answer);
 }
 
-int shale_approximate_size(struct shale_db *db, const void *start, size_t start_len, const void *limit, size_t limit_len,
-			   uint64_t *bytes_out)
+int shale_approximate_size(struct shale_db *db, const void *start, size_t start_len, const void *limit,
+			   size_t limit_len, uint64_t *bytes_out)
 {
 	unsigned char lengths[2][VARINT64_MAX];
 	struct call call = {.what = "approximate size", .op = OP_SIZES, .out_want = sizeof(uint64_t)};
@@ -71,8 +71,8 @@ int shale_approximate_size(struct shale_db *db, const void *start, size_t start_
 	if (rc != 0)
 		return rc;
 	if (answer.len != sizeof(uint64_t))
-		return fail(db, -SHALE_ENOTSHALE, "approximate size: the daemon on %s answered %zu bytes instead of 8", db->path,
-			    answer.len);
+		return fail(db, -SHALE_ENOTSHALE, "approximate size: the daemon on %s answered %zu bytes instead of 8",
+			    db->path, answer.len);
 	*bytes_out = load_le64(answer.bytes);
 	return 0;
 }

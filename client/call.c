@@ -31,10 +31,11 @@ enum {
 	SPINS_PER_CLOCK = 64,
 	SLICE_MIN_NS = 2 * 1000 * 1000,
 	SLICE_MAX_NS = 100 * 1000 * 1000,
-	GRACE_NS = 5 * 1000 * 1000, /* past a deadline: the daemon keeps deadlines too, and its answer keeps the channel */
-	OP_BITS = 8,                /* of user_data */
-	ARENA_SLACK = 64 << 10,     /* beside the largest request: batch and scan headers */
-	GROW_ROUNDS = 8,            /* an answer that outgrows its room so often is no answer */
+	GRACE_NS =
+		5 * 1000 * 1000, /* past a deadline: the daemon keeps deadlines too, and its answer keeps the channel */
+	OP_BITS = 8,		 /* of user_data */
+	ARENA_SLACK = 64 << 10,	 /* beside the largest request: batch and scan headers */
+	GROW_ROUNDS = 8,	 /* an answer that outgrows its room so often is no answer */
 };
 
 /* How an attempt ended when not with an answer. */
@@ -149,9 +150,10 @@ struct progress {
 	struct channel *ch;
 	const struct call *call;
 	size_t in_len;
-	size_t need;          /* bytes of answer that there must be room for */
+	size_t need;	      /* bytes of answer that there must be room for */
 	uint64_t deadline_ns; /* CLOCK_MONOTONIC; 0: none */
 	uint64_t give_up_ns;  /* when to stop waiting for a daemon; 0: it has not been missed yet */
+	bool outgrown;	      /* the usual arena was seen to be too small */
 };
 
 static size_t out_offset(const struct progress *p)
@@ -168,16 +170,14 @@ static size_t arena_limit(const struct shale_db *db)
 	return min_size(align_up(most, SHM_PAGE), ARENA_SIZE_MAX);
 }
 
-/* An arena size that holds @need bytes: the wanted size, doubled until it fits, or the limit. */
+/* An arena size that holds @need bytes, at most arena_limit(): a power of two, or the limit. */
 static size_t arena_for(const struct shale_db *db, size_t need)
 {
-	size_t size = db->arena_bytes, limit = arena_limit(db);
+	size_t size = ARENA_SIZE_MIN;
 
-	if (size >= need || (need <= ARENA_SIZE_MIN && !size))
-		return size;
-	for (size = ARENA_SIZE_MIN; size < need; size *= 2)
-		;
-	return size < limit ? size : limit;
+	while (size < need)
+		size *= 2;
+	return min_size(max_size(size, db->arena_bytes), arena_limit(db));
 }
 
 static int too_big(const struct progress *p)
@@ -186,7 +186,8 @@ static int too_big(const struct progress *p)
 	size_t max = atomic_load_explicit(&db->max_request, memory_order_relaxed);
 
 	return fail(db, -E2BIG,
-		    "%s: a request of %zu bytes with an answer of %zu is more than the daemon on %s takes (max_request_bytes %zu); "
+		    "%s: a request of %zu bytes with an answer of %zu is more than the daemon on %s takes "
+		    "(max_request_bytes %zu); "
 		    "split it, or raise limits.max_request in shaled.conf and restart shaled",
 		    p->call->what, p->in_len, p->need, db->path, max);
 }
@@ -200,7 +201,8 @@ static int not_back(const struct progress *p, int rc, const struct err_info *err
 		return fail(p->db, -ETIMEDOUT, "%s: the deadline passed while waiting for a daemon on %s; last try: %s",
 			    p->call->what, p->db->path, err->text);
 	return fail(p->db, -EPIPE,
-		    "%s: the daemon on %s is gone and did not come back within %u ms (reconnect_ms); last try: %s; see whether "
+		    "%s: the daemon on %s is gone and did not come back within %u ms (reconnect_ms); last try: %s; see "
+		    "whether "
 		    "shaled runs (`shalectl ping`, `systemctl status shaled`)",
 		    p->call->what, p->db->path, p->db->reconnect_ms, err->text);
 }
@@ -222,17 +224,22 @@ static int reconnect(struct progress *p)
 			until = p->deadline_ns;
 		if (now >= until)
 			return not_back(p, -ETIMEDOUT, &err);
-		rc = channel_connect(p->db, p->ch, arena_for(p->db, need), (unsigned)((until - now) / 1000000 + 1), &err);
-		if (rc == 0)
-			break;
+		rc = channel_connect(p->db, p->ch, p->outgrown ? arena_for(p->db, need) : p->db->arena_bytes,
+				     (unsigned)((until - now) / 1000000 + 1), &err);
+		if (rc == 0 && need <= p->ch->arena_size)
+			return 0;
+		if (rc == 0) {
+			channel_close(p->ch, false);
+			if (p->outgrown)
+				return too_big(p); /* the daemon gave less than was asked for */
+			p->outgrown = true;
+			continue;
+		}
 		/* A daemon that dies in the middle of a handshake looks like a stranger; it has been shaled here before. */
 		if (!connect_may_retry(rc) && rc != -SHALE_ENOTSHALE)
 			return not_back(p, rc, &err);
 		backoff(&step_ms, until);
 	}
-	if (p->ch->arena_size < need)
-		return too_big(p); /* the daemon gave less than was asked for */
-	return 0;
 }
 
 /* Sees to a usable channel with room for the request. */
@@ -241,14 +248,16 @@ static int prepare(struct progress *p)
 	size_t need = out_offset(p) + p->need;
 	struct channel *ch = p->ch;
 
-	if (unlikely(p->in_len > UINT32_MAX || p->need > UINT32_MAX || (need > ch->arena_size && need > arena_limit(p->db))))
+	if (unlikely(p->in_len > UINT32_MAX || p->need > UINT32_MAX ||
+		     (need > ch->arena_size && need > arena_limit(p->db))))
 		return too_big(p);
 	if (likely(ch->socket >= 0)) {
 		uint32_t state = ring_client_state(&ch->ring);
 
 		if (unlikely(state == CHANNEL_BROKEN))
 			return -SHALE_ESESSION;
-		if (likely(state == CHANNEL_OPEN && need <= ch->arena_size))
+		p->outgrown = need > ch->arena_size;
+		if (likely(state == CHANNEL_OPEN && !p->outgrown))
 			return 0;
 		channel_close(ch, false);
 	}
@@ -327,7 +336,8 @@ static int check_snapshot(const struct progress *p)
 	if (alive && channel_hung_up(p->ch))
 		return ATTEMPT_GONE;
 	return fail(p->db, -SHALE_EOUSTED,
-		    "%s: the snapshot of sequence %llu went with the session that pinned it: the daemon on %s restarted or ended the "
+		    "%s: the snapshot of sequence %llu went with the session that pinned it: the daemon on %s "
+		    "restarted or ended the "
 		    "session; take a new snapshot, or open a new iterator",
 		    p->call->what, (unsigned long long)s->sequence, p->db->path);
 }
@@ -344,19 +354,21 @@ static int lost(struct progress *p, int rc, bool taken)
 		break;
 	case -SHALE_ESESSION:
 		return fail(p->db, rc,
-			    "%s: the daemon on %s ended this session because the channel broke its protocol, so something in this "
+			    "%s: the daemon on %s ended this session because the channel broke its protocol, so "
+			    "something in this "
 			    "process wrote over shared memory; the next call opens a new session",
 			    p->call->what, p->db->path);
 	case -ETIMEDOUT:
-		return fail(p->db, rc, "%s: no answer from the daemon on %s before the deadline of %llu us%s", p->call->what,
-			    p->db->path, (unsigned long long)p->call->deadline_us,
+		return fail(p->db, rc, "%s: no answer from the daemon on %s before the deadline of %llu us%s",
+			    p->call->what, p->db->path, (unsigned long long)p->call->deadline_us,
 			    p->call->write ? "; the write may still be applied" : "");
 	default:
 		return fail_answer(p->db, p->call->what, rc);
 	}
 	if (p->call->write && taken)
 		return fail(p->db, -SHALE_EUNKNOWN,
-			    "%s: the daemon on %s went away after it had taken the write: it may or may not have been applied; read "
+			    "%s: the daemon on %s went away after it had taken the write: it may or may not have been "
+			    "applied; read "
 			    "back what it wrote before writing again",
 			    p->call->what, p->db->path);
 	/* The clock of reconnect_ms starts with the first loss and is not wound again: a daemon that dies on each try ends it. */
@@ -369,8 +381,9 @@ static int lost(struct progress *p, int rc, bool taken)
 static int grow(struct progress *p, size_t len, unsigned round)
 {
 	if (round >= GROW_ROUNDS)
-		return fail(p->db, -SHALE_ENOTSHALE, "%s: the answer of the daemon on %s never fits the room it asks for",
-			    p->call->what, p->db->path);
+		return fail(p->db, -SHALE_ENOTSHALE,
+			    "%s: the answer of the daemon on %s never fits the room it asks for", p->call->what,
+			    p->db->path);
 	p->need = len;
 	if (len > arena_limit(p->db))
 		return too_big(p);

@@ -106,7 +106,8 @@ static int adopt(struct shale_db *db, struct channel *ch, const struct welcome *
 	return 0;
 }
 
-int channel_connect(struct shale_db *db, struct channel *ch, size_t arena_size, unsigned timeout_ms, struct err_info *err)
+int channel_connect(struct shale_db *db, struct channel *ch, size_t arena_size, unsigned timeout_ms,
+		    struct err_info *err)
 {
 	bool is_main = ch == &db->main;
 	struct hello hello = {

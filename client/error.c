@@ -48,7 +48,8 @@ static const char *next_step(int code)
 {
 	switch (code) {
 	case -EAGAIN:
-		return "; the engine is behind with flushes or compactions: try again later, or let the call wait (no_slowdown = 0)";
+		return "; the engine is behind with flushes or compactions: try again later, or let the call wait "
+		       "(no_slowdown = 0)";
 	case -ENOSPC:
 		return "; free space on the database's disk: writing resumes by itself (see `shalectl status`)";
 	case -EROFS:
@@ -71,8 +72,8 @@ static const char *next_step(int code)
 
 int fail_answer(struct shale_db *db, const char *what, int code)
 {
-	return fail(db, code, "%s: the daemon on %s answered %s: %s%s", what, db->path, error_name(code), shale_strerror(code),
-		    next_step(code));
+	return fail(db, code, "%s: the daemon on %s answered %s: %s%s", what, db->path, error_name(code),
+		    shale_strerror(code), next_step(code));
 }
 
 const char *shale_last_error(const struct shale_db *db)

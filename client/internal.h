@@ -53,29 +53,30 @@ struct lane {
 };
 
 struct shale_db {
-	uint64_t id;             /* never used twice in this process, unlike an address */
-	unsigned fork_count;     /* as it was at open; another value now means that this is a child */
-	char *path;              /* of the socket, absolute where possible */
+	uint64_t id;	     /* never used twice in this process, unlike an address */
+	unsigned fork_count; /* as it was at open; another value now means that this is a child */
+	char *path;	     /* of the socket, absolute where possible */
 	unsigned reconnect_ms;
-	unsigned spin_us;        /* 0: what the daemon suggests */
+	unsigned spin_us; /* 0: what the daemon suggests */
 	bool read_only;
-	bool one_core;           /* a spin could only delay the daemon's answer */
-	size_t arena_bytes;      /* wanted; 0: the daemon's default */
+	bool one_core;			     /* a spin could only delay the daemon's answer */
+	size_t arena_bytes;		     /* wanted; 0: the daemon's default */
 	_Atomic size_t max_key, max_request; /* bytes; from the last WELCOME. relaxed: each stands by itself */
-	struct lane *lanes;      /* guarded by lanes_lock */
+	struct lane *lanes;		     /* guarded by lanes_lock */
 
 	pthread_mutex_t main_lock;
-	struct channel main;     /* guarded by main_lock, as is @region */
+	struct channel main; /* guarded by main_lock, as is @region */
 	struct region region;
-	_Atomic uint64_t main_count; /* main sessions so far; release after @main is made, pairs with snapshot_alive() */
+	_Atomic uint64_t
+		main_count; /* main sessions so far; release after @main is made, pairs with snapshot_alive() */
 };
 
 /* In place of sequence 0, which in a submission means the newest: the daemon's name for a state before the first write. */
 #define SEQUENCE_EMPTY (UINT64_C(1) << 63)
 
 struct shale_snapshot {
-	uint64_t sequence;         /* as in submissions */
-	uint64_t main_count;       /* the pin went with that main session, */
+	uint64_t sequence;	   /* as in submissions */
+	uint64_t main_count;	   /* the pin went with that main session, */
 	unsigned char boot_id[16]; /* and with that run of the daemon */
 };
 
@@ -109,7 +110,8 @@ static inline int check_fork(const struct shale_db *db)
 {
 	if (likely(atomic_load_explicit(&fork_count, memory_order_relaxed) == db->fork_count))
 		return 0;
-	return fail(db, -SHALE_EFORKED, "this handle was opened before fork(); a child process must call shale_open itself");
+	return fail(db, -SHALE_EFORKED,
+		    "this handle was opened before fork(); a child process must call shale_open itself");
 }
 
 /* ---- channel.c ---- */
@@ -121,7 +123,8 @@ void channel_init(struct channel *ch);
  * One handshake: connects @ch (not connected) with room for @arena_size bytes (0: the default), waiting at most @timeout_ms. The
  * main session also maps the region, replacing db->region. 0, or a failure with words; @ch is then still unconnected.
  */
-int channel_connect(struct shale_db *db, struct channel *ch, size_t arena_size, unsigned timeout_ms, struct err_info *err);
+int channel_connect(struct shale_db *db, struct channel *ch, size_t arena_size, unsigned timeout_ms,
+		    struct err_info *err);
 
 /* Ends the session. In a forked child (@forked) only this process's descriptors go: the parent's session is not touched. */
 void channel_close(struct channel *ch, bool forked);
@@ -146,13 +149,13 @@ enum { CALL_PARTS = 5 };
 struct call {
 	const char *what; /* "put", for words */
 	uint16_t op, flags;
-	bool write;       /* must not be repeated once the daemon has taken it */
-	bool length_only; /* the answer's length is enough */
+	bool write;	   /* must not be repeated once the daemon has taken it */
+	bool length_only;  /* the answer's length is enough */
 	bool same_session; /* of no use in a later session than the present one: -SHALE_EOUSTED instead of a reconnect */
 	unsigned parts;
 	struct slice part[CALL_PARTS]; /* gathered into the arena, in this order */
-	size_t out_want;               /* room for the answer that would be nice: taken as far as the arena goes */
-	size_t out_need;               /* room that must be; the arena grows to it */
+	size_t out_want;	       /* room for the answer that would be nice: taken as far as the arena goes */
+	size_t out_need;	       /* room that must be; the arena grows to it */
 	const struct shale_snapshot *snapshot;
 	uint64_t sequence;    /* sqe.sequence, when there is no snapshot */
 	uint64_t deadline_us; /* from now; 0: none */
@@ -161,8 +164,8 @@ struct call {
 /* What came back. */
 struct answer {
 	int res;
-	uint16_t flags;             /* CQE_… */
-	size_t len;                 /* bytes of the answer */
+	uint16_t flags;		    /* CQE_… */
+	size_t len;		    /* bytes of the answer */
 	const unsigned char *bytes; /* in the arena: valid until this thread's next call */
 	uint64_t sequence;
 };

@@ -26,15 +26,15 @@ enum {
 
 struct shale_iter {
 	struct shale_db *db;
-	struct shale_snapshot own;             /* pinned for this iterator, when @snapshot is it */
+	struct shale_snapshot own;	       /* pinned for this iterator, when @snapshot is it */
 	const struct shale_snapshot *snapshot; /* what it reads */
 	struct shale_read_options options;
 	unsigned char *chunk; /* owned */
 	size_t chunk_len, chunk_room;
-	size_t next;   /* offset of the entry after the current one */
-	size_t want;   /* size of the next chunk to ask for */
-	bool reverse;  /* direction of the chunk */
-	bool more;     /* the range goes on after it */
+	size_t next;  /* offset of the entry after the current one */
+	size_t want;  /* size of the next chunk to ask for */
+	bool reverse; /* direction of the chunk */
+	bool more;    /* the range goes on after it */
 	bool valid;
 	int error;
 	struct slice key, value; /* into the chunk */
@@ -70,7 +70,9 @@ static void stop(struct shale_iter *it, int error)
 
 static int malformed(const struct shale_iter *it)
 {
-	return fail(it->db, -SHALE_ENOTSHALE, "scan: the daemon on %s sent a chunk that is none: it does not decode, or not lead on", it->db->path);
+	return fail(it->db, -SHALE_ENOTSHALE,
+		    "scan: the daemon on %s sent a chunk that is none: it does not decode, or not lead on",
+		    it->db->path);
 }
 
 /* Decodes the entry at @p. The byte after it, or NULL when it does not fit. */
@@ -104,7 +106,8 @@ static int decode(struct shale_iter *it)
 }
 
 /* A chunk that does not lead on from @start would have the caller walk in a circle. */
-static bool leads_on(const struct shale_iter *it, const struct answer *answer, const struct slice *start, bool exclusive)
+static bool leads_on(const struct shale_iter *it, const struct answer *answer, const struct slice *start,
+		     bool exclusive)
 {
 	struct slice key, value;
 	int order;

@@ -19,7 +19,8 @@ int check_key(const struct shale_db *db, const char *what, const void *key, size
 		return fail(db, -EINVAL, "%s: the key is NULL but %zu bytes long", what, key_len);
 	if (unlikely(key_len > max))
 		return fail(db, -E2BIG,
-			    "%s: the key is %zu bytes, the daemon on %s takes at most %zu; shorten it, or raise limits.max_key in "
+			    "%s: the key is %zu bytes, the daemon on %s takes at most %zu; shorten it, or raise "
+			    "limits.max_key in "
 			    "shaled.conf and restart shaled",
 			    what, key_len, db->path, max);
 	return 0;
@@ -38,7 +39,8 @@ int write_prepare(const struct shale_db *db, const char *what, const struct shal
 		return fail(db, -EROFS, "%s: this handle was opened with read_only", what);
 	if (unlikely(size > max))
 		return fail(db, -E2BIG,
-			    "%s: the write is %zu bytes, the daemon on %s takes at most %zu at once (max_request_bytes); split it, "
+			    "%s: the write is %zu bytes, the daemon on %s takes at most %zu at once "
+			    "(max_request_bytes); split it, "
 			    "or raise limits.max_request in shaled.conf and restart shaled",
 			    what, size, db->path, max);
 	*call = (struct call){

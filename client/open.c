@@ -30,8 +30,10 @@ int options_copy(const struct shale_db *db, void *to, size_t to_size, const void
 		return fail(db, -EINVAL, "an options struct has struct_size %zu; set it to sizeof the struct", size);
 	for (size_t i = to_size; i < size; i++) {
 		if (bytes[i])
-			return fail(db, -EINVAL, "an options struct uses a field that libshale %s does not know; upgrade the library",
-				    SHALE_VERSION);
+			return fail(
+				db, -EINVAL,
+				"an options struct uses a field that libshale %s does not know; upgrade the library",
+				SHALE_VERSION);
 	}
 	memcpy(to, from, min_size(size, to_size));
 	return 0;

@@ -246,7 +246,7 @@ static void do_bad_scan(struct fake *f, struct fake_session *s, const struct sqe
 		memset(s->arena + sqe->out_off, 0xfe, cqe->len);
 		break;
 	case MOOD_CIRCLE_SCAN:
-		first.flags &= (uint16_t)~(SQE_EXCLUSIVE | SQE_HAS_START);
+		first.flags &= (uint16_t) ~(SQE_EXCLUSIVE | SQE_HAS_START);
 		do_scan(f, s, &first, f->sequence, cqe);
 		cqe->flags |= CQE_MORE;
 		break;
@@ -395,7 +395,8 @@ static void welcome(struct fake *f, struct fake_session *s, const struct hello *
 /* A HELLO is there. */
 static void shake(struct fake *f, struct fake_session *s)
 {
-	struct welcome w = {.magic = WELCOME_MAGIC, .size = sizeof(w), .abi = SHM_ABI, .fingerprint = layout_fingerprint()};
+	struct welcome w = {
+		.magic = WELCOME_MAGIC, .size = sizeof(w), .abi = SHM_ABI, .fingerprint = layout_fingerprint()};
 	char buf[sizeof(struct hello) + 8];
 	struct hello h;
 	unsigned stray, count;

@@ -17,31 +17,31 @@
 /* How it answers HELLO. */
 enum fake_handshake {
 	SHAKE_WELL,
-	SHAKE_HANG_UP,      /* closes at once */
-	SHAKE_SILENT,       /* accepts and says nothing */
-	SHAKE_GARBAGE,      /* other bytes than WELCOME */
+	SHAKE_HANG_UP, /* closes at once */
+	SHAKE_SILENT,  /* accepts and says nothing */
+	SHAKE_GARBAGE, /* other bytes than WELCOME */
 	SHAKE_OTHER_ABI,
-	SHAKE_REFUSE,       /* status -EACCES with words */
-	SHAKE_NO_FDS,       /* WELCOME without descriptors */
-	SHAKE_FLAKY,        /* hangs up twice, then behaves */
+	SHAKE_REFUSE, /* status -EACCES with words */
+	SHAKE_NO_FDS, /* WELCOME without descriptors */
+	SHAKE_FLAKY,  /* hangs up twice, then behaves */
 };
 
 /* How it answers requests. */
 enum fake_mood {
 	MOOD_SERVE,
-	MOOD_MUTE,          /* takes nothing */
-	MOOD_SWALLOW,       /* takes and never answers */
-	MOOD_LATE,          /* takes, and answers only when the mood changes */
-	MOOD_DIE_TAKEN,     /* takes the next request that is not a NOP, does it, and dies without answering */
-	MOOD_DIE_UNTAKEN,   /* dies when there is a request to take */
-	MOOD_BREAK,         /* declares the channel broken on the next request */
-	MOOD_CLOSING,       /* declares itself closing, completes what it took, dies */
-	MOOD_GARBAGE_SCAN,  /* chunks of random bytes */
-	MOOD_CIRCLE_SCAN,   /* always the first chunk again */
-	MOOD_EMPTY_MORE,    /* empty chunks that say there is more */
-	MOOD_HUGE_LEN,      /* answers longer than any room, without end */
-	MOOD_WRONG_IDS,     /* completions for requests that nobody made come before each answer */
-	MOOD_FAIL,          /* each request fails with fake.fail_code */
+	MOOD_MUTE,	   /* takes nothing */
+	MOOD_SWALLOW,	   /* takes and never answers */
+	MOOD_LATE,	   /* takes, and answers only when the mood changes */
+	MOOD_DIE_TAKEN,	   /* takes the next request that is not a NOP, does it, and dies without answering */
+	MOOD_DIE_UNTAKEN,  /* dies when there is a request to take */
+	MOOD_BREAK,	   /* declares the channel broken on the next request */
+	MOOD_CLOSING,	   /* declares itself closing, completes what it took, dies */
+	MOOD_GARBAGE_SCAN, /* chunks of random bytes */
+	MOOD_CIRCLE_SCAN,  /* always the first chunk again */
+	MOOD_EMPTY_MORE,   /* empty chunks that say there is more */
+	MOOD_HUGE_LEN,	   /* answers longer than any room, without end */
+	MOOD_WRONG_IDS,	   /* completions for requests that nobody made come before each answer */
+	MOOD_FAIL,	   /* each request fails with fake.fail_code */
 };
 
 enum { FAKE_SESSIONS = 64, FAKE_PINS = 64 };

@@ -32,7 +32,7 @@ START_TEST(open_says_what_is_wrong)
 		int shake, rc;
 	} cases[] = {
 		{SHAKE_HANG_UP, -SHALE_ENOTSHALE}, {SHAKE_GARBAGE, -SHALE_ENOTSHALE}, {SHAKE_OTHER_ABI, -SHALE_EABI},
-		{SHAKE_SILENT, -ETIMEDOUT},        {SHAKE_NO_FDS, -EPROTO},
+		{SHAKE_SILENT, -ETIMEDOUT},	   {SHAKE_NO_FDS, -EPROTO},
 	};
 	struct setup s = setup_dark();
 	struct shale_db *db;
@@ -424,6 +424,7 @@ START_TEST(handles_do_not_survive_fork)
 END_TEST
 
 TEST_MAIN("faults", 20, open_says_what_is_wrong, open_waits_when_told, where_is_found, taken_write_is_unknown,
-	  untaken_write_is_repeated, reads_are_repeated, idle_restart_is_not_noticed, closing_completes_first, gone_for_good,
-	  restart_ousts_snapshots, release_does_not_wait, broken_session_is_told_once, deadline_ends_a_hang,
-	  late_pin_is_released, bad_chunks_end_the_iterator, wild_completions, handles_do_not_survive_fork)
+	  untaken_write_is_repeated, reads_are_repeated, idle_restart_is_not_noticed, closing_completes_first,
+	  gone_for_good, restart_ousts_snapshots, release_does_not_wait, broken_session_is_told_once,
+	  deadline_ends_a_hang, late_pin_is_released, bad_chunks_end_the_iterator, wild_completions,
+	  handles_do_not_survive_fork)

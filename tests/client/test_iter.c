@@ -29,7 +29,8 @@ static void fill(struct shale_db *db, struct model *m, uint64_t *random)
 	for (int i = 0; i < UNIVERSE; i++) {
 		m->there[i] = test_random(random) % 3 != 0;
 		/* Now and then a value that fills a first chunk, or does not fit it. */
-		m->length[i] = (unsigned)(test_random(random) % 20 ? test_random(random) % 60 : test_random(random) % sizeof(value));
+		m->length[i] = (unsigned)(test_random(random) % 20 ? test_random(random) % 60
+								   : test_random(random) % sizeof(value));
 		memset(value, i & 0xff, m->length[i]);
 		key_of(i, key);
 		if (m->there[i])
@@ -236,4 +237,5 @@ START_TEST(entry_larger_than_the_arena)
 }
 END_TEST
 
-TEST_MAIN("iter", 30, random_walks_match_a_model, full_walks_both_ways, given_snapshot_is_kept, entry_larger_than_the_arena)
+TEST_MAIN("iter", 30, random_walks_match_a_model, full_walks_both_ways, given_snapshot_is_kept,
+	  entry_larger_than_the_arena)

@@ -186,4 +186,5 @@ START_TEST(last_error_is_per_thread)
 }
 END_TEST
 
-TEST_MAIN("threads", 30, a_channel_for_each_thread, close_before_threads_end, restarts_under_load, last_error_is_per_thread)
+TEST_MAIN("threads", 30, a_channel_for_each_thread, close_before_threads_end, restarts_under_load,
+	  last_error_is_per_thread)
