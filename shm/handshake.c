@@ -35,6 +35,8 @@ int socket_address(const char *path, struct sockaddr_un *addr, socklen_t *len, i
 	const char *slash = strrchr(path, '/');
 	int dirfd = -1, n;
 
+	if (!*path)
+		return -ENOENT; /* the kernel would make up an address */
 	memset(addr, 0, sizeof(*addr));
 	addr->sun_family = AF_UNIX;
 	if (strlen(path) >= sizeof(addr->sun_path)) {
@@ -116,7 +118,7 @@ static int connect_failed(const char *path, int code, struct err_info *err)
 		return no_permission(path, err);
 	case -EPROTOTYPE:
 		return err_set(err, -SHALE_ENOTSHALE,
-			       "%s belongs to another program: it is a socket of another type than shaled's", path);
+			       "%s belongs to another program: it is not the type of socket that shaled has", path);
 	case -EAGAIN:
 	case -EINPROGRESS:
 		return err_set(err, -ETIMEDOUT,
@@ -235,9 +237,15 @@ static long receive_welcome(int fd, uint64_t give_up_ns, struct welcome *w, int 
 		if (rc < 0 && errno != EINTR)
 			return -errno;
 	} while (rc <= 0);
-	do
+	/*
+	 * A daemon that refuses before it has read HELLO leaves us a reset and, behind it, the refusal: the reset is
+	 * reported once, then the message can be had.
+	 */
+	for (int tries = 0;;) {
 		n = recvmsg(fd, &msg, MSG_CMSG_CLOEXEC | MSG_DONTWAIT);
-	while (n < 0 && errno == EINTR);
+		if (n >= 0 || (errno != EINTR && (errno != ECONNRESET || tries++)))
+			break;
+	}
 	if (n < 0)
 		return errno == ECONNRESET ? 0 : -errno;
 	rc = take_fds(&msg, fds);

@@ -62,7 +62,7 @@ static_assert(offsetof(struct welcome, text) == 88 && sizeof(struct welcome) == 
 /*
  * Fills @addr and @len for @path. A path that is too long for the kernel is reached through its directory, which stays open
  * in *@dirfd_out (owned; -1 when not needed) for as long as the address is used. For connect() and bind() alike.
- * Returns 0, -ENAMETOOLONG (the last component alone is too long) or -errno of opening the directory.
+ * Returns 0, -ENOENT (an empty path), -ENAMETOOLONG (the last component alone is too long) or -errno of opening the directory.
  */
 int socket_address(const char *path, struct sockaddr_un *addr, socklen_t *len, int *dirfd_out);
 

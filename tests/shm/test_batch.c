@@ -118,7 +118,7 @@ START_TEST(hostile_bytes_stay_inside)
 	unsigned char buf[16384];
 	unsigned accepted = 0;
 
-	for (int round = 0; round < 40000; round++) {
+	for (int round = 0; round < 100000; round++) {
 		size_t size = random_batch(&rng, buf, test_random(&rng) % 6);
 		unsigned char *copy;
 		struct batch_reader r;
