@@ -195,7 +195,7 @@ static int too_big(const struct progress *p)
 /* Words for a daemon that did not come back, or cannot be talked to. */
 static int not_back(const struct progress *p, int rc, const struct err_info *err)
 {
-	if (!connect_may_retry(rc) && rc != -ETIMEDOUT && rc != -SHALE_ENOTSHALE)
+	if (!connect_may_retry(rc))
 		return fail(p->db, rc, "%s: %s", p->call->what, err->text);
 	if (p->deadline_ns && monotonic_ns() >= p->deadline_ns)
 		return fail(p->db, -ETIMEDOUT, "%s: the deadline passed while waiting for a daemon on %s; last try: %s",

@@ -155,6 +155,7 @@ bool connect_may_retry(int rc)
 	case -EBUSY:
 	case -ESHUTDOWN:
 	case -ECONNABORTED:
+	case -ETIMEDOUT: /* also what a daemon says that is ending */
 		return true;
 	default:
 		return false;

@@ -123,18 +123,19 @@ static int first_connect(struct shale_db *db, unsigned connect_ms)
 	for (;;) {
 		uint64_t now = monotonic_ns();
 		uint64_t left = now < until ? until - now : 0;
-		bool nobody;
+		bool nobody, late;
 		int rc = channel_connect(db, &db->main, 0, (unsigned)(left / 1000000 + 1), &err);
 
 		if (rc == 0)
 			return 0;
+		late = monotonic_ns() >= until;
 		nobody = rc == -ENOENT || rc == -ECONNREFUSED;
 		/* A daemon that dies in the middle of a handshake looks like a stranger: look again. */
-		if (rc == -SHALE_ENOTSHALE && ++strangers < STRANGERS_MAX) {
+		if (rc == -SHALE_ENOTSHALE && ++strangers < STRANGERS_MAX && !late) {
 			backoff(&step_ms, until);
 			continue;
 		}
-		if (!connect_may_retry(rc) || left == 0 || (nobody && !connect_ms))
+		if (!connect_may_retry(rc) || late || (nobody && !connect_ms))
 			return fail(NULL, rc, "shale_open(%s): %s", db->path, err.text);
 		backoff(&step_ms, until);
 	}

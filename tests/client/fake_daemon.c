@@ -399,12 +399,12 @@ static void shake(struct fake *f, struct fake_session *s)
 		.magic = WELCOME_MAGIC, .size = sizeof(w), .abi = SHM_ABI, .fingerprint = layout_fingerprint()};
 	char buf[sizeof(struct hello) + 8];
 	struct hello h;
-	unsigned stray, count;
+	unsigned stray;
 	long n = handshake_receive(s->socket, buf, sizeof(buf), &stray);
 
 	if (n == -EAGAIN)
 		return;
-	count = atomic_fetch_add(&f->handshakes, 1);
+	atomic_fetch_add(&f->handshakes, 1);
 	if (n <= 0 || hello_check(buf, (size_t)n, &h, NULL) < 0) {
 		end_session(f, s);
 		return;
@@ -414,10 +414,15 @@ static void shake(struct fake *f, struct fake_session *s)
 		welcome(f, s, &h);
 		return;
 	case SHAKE_FLAKY:
-		if (count >= 2) {
+	case SHAKE_ENDING:
+		if (atomic_fetch_sub(&f->misses, 1) <= 0) {
 			welcome(f, s, &h);
 			return;
 		}
+		w.status = -ETIMEDOUT;
+		snprintf(w.text, sizeof(w.text), "the daemon is ending");
+		if (atomic_load(&f->handshake) == SHAKE_ENDING)
+			handshake_send(s->socket, &w, NULL, 0);
 		break;
 	case SHAKE_SILENT:
 		return;

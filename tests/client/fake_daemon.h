@@ -23,7 +23,8 @@ enum fake_handshake {
 	SHAKE_OTHER_ABI,
 	SHAKE_REFUSE, /* status -EACCES with words */
 	SHAKE_NO_FDS, /* WELCOME without descriptors */
-	SHAKE_FLAKY,  /* hangs up twice, then behaves */
+	SHAKE_FLAKY,  /* hangs up fake.misses times, then behaves */
+	SHAKE_ENDING, /* the same, with a daemon's words that it is ending */
 };
 
 /* How it answers requests. */
@@ -70,7 +71,7 @@ struct fake_session {
 struct fake {
 	char *path;
 	/* set before fake_start, or changed at any time where _Atomic */
-	_Atomic int handshake, mood, fail_code;
+	_Atomic int handshake, mood, fail_code, misses;
 	size_t max_request, max_key, arena; /* as WELCOME tells them; arena: the default size */
 	unsigned spin_us;
 	/* counted, for tests to look at */

@@ -67,6 +67,7 @@ START_TEST(open_waits_when_told)
 	pthread_t t;
 
 	atomic_store(&s.fake->handshake, SHAKE_FLAKY);
+	atomic_store(&s.fake->misses, 2);
 	pthread_create(&t, NULL, start_later, s.fake);
 	o.connect_ms = 5000;
 	setup_open(&s, &o);
@@ -181,6 +182,25 @@ START_TEST(idle_restart_is_not_noticed)
 	fake_kill(s.fake);
 	fake_start(s.fake);
 	expect(s.db, NULL, "k", "w");
+	setup_free(&s);
+}
+END_TEST
+
+/* While the old daemon still refuses because it is ending, or dies in the handshake, a call goes on trying. */
+START_TEST(reconnect_outlasts_refusals)
+{
+	static const int shakes[] = {SHAKE_ENDING, SHAKE_FLAKY};
+	struct setup s = setup_new();
+
+	for (size_t i = 0; i < ARRAY_SIZE(shakes); i++) {
+		ck_ok(put(s.db, "k", "v"));
+		fake_kill(s.fake);
+		atomic_store(&s.fake->handshake, shakes[i]);
+		atomic_store(&s.fake->misses, 6);
+		fake_start(s.fake);
+		expect(s.db, NULL, "k", "v");
+		ck_assert_int_lt(atomic_load(&s.fake->misses), 0);
+	}
 	setup_free(&s);
 }
 END_TEST
@@ -424,7 +444,7 @@ START_TEST(handles_do_not_survive_fork)
 END_TEST
 
 TEST_MAIN("faults", 20, open_says_what_is_wrong, open_waits_when_told, where_is_found, taken_write_is_unknown,
-	  untaken_write_is_repeated, reads_are_repeated, idle_restart_is_not_noticed, closing_completes_first,
-	  gone_for_good, restart_ousts_snapshots, release_does_not_wait, broken_session_is_told_once,
-	  deadline_ends_a_hang, late_pin_is_released, bad_chunks_end_the_iterator, wild_completions,
-	  handles_do_not_survive_fork)
+	  untaken_write_is_repeated, reads_are_repeated, idle_restart_is_not_noticed, reconnect_outlasts_refusals,
+	  closing_completes_first, gone_for_good, restart_ousts_snapshots, release_does_not_wait,
+	  broken_session_is_told_once, deadline_ends_a_hang, late_pin_is_released, bad_chunks_end_the_iterator,
+	  wild_completions, handles_do_not_survive_fork)
