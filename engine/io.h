@@ -126,7 +126,8 @@ int io_list(struct io_env *env, void (*each)(void *context, const char *name), v
 /*
  * Takes LevelDB's lock (fcntl F_SETLK over the whole of @name), held until io_env_close and, on io_uring, until the last
  * I/O of the process is over, because each queue registers its descriptor. -SHALE_ELOCKED with the owner's pid in words.
- * fcntl locks do not exclude the same process: a second env on the same directory in one process is refused, too.
+ * fcntl locks do not exclude the same process: a second env on the same directory in one process is refused, too. On the env that holds
+ * it already the call succeeds: shaled takes it before it touches shared memory, engine_open takes it again.
  */
 int io_lock(struct io_env *env, const char *name, struct err_info *err);
 

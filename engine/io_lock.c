@@ -187,7 +187,9 @@ int io_lock_take(struct io_env *env, const char *name, struct err_info *err)
 	struct io_env_real *real = env_real(env);
 	int rc;
 
-	assert(atomic_load_explicit(&real->lock_fd, memory_order_relaxed) < 0);
+	/* A host may take it early, to touch nothing of another's; engine_open takes it again. Relaxed: opening is one thread's. */
+	if (atomic_load_explicit(&real->lock_fd, memory_order_relaxed) >= 0)
+		return 0;
 	pthread_mutex_lock(&registry_mutex);
 	rc = lock_file(real, name, err);
 	pthread_mutex_unlock(&registry_mutex);
