@@ -1,0 +1,40 @@
+/*
+ * libshale as others see it: what it needs, what it exports, and whether an installed one can be built against.
+ */
+#include <stdio.h>
+#include <unistd.h>
+
+#include "tests/proc/proc.h"
+
+static char out[1 << 16];
+
+/* It depends on libc alone (and a sanitizer's run time, in such a build). */
+START_TEST(needs_libc_only)
+{
+	char *save, *line;
+	unsigned libc = 0;
+
+	ck_assert_int_eq(proc_shell(out, sizeof(out), "readelf -d %s/libshale.so.0 | grep NEEDED", proc_build()), 0);
+	for (line = strtok_r(out, "\n", &save); line; line = strtok_r(NULL, "\n", &save)) {
+		if (strstr(line, "[libc.so.6]"))
+			libc++;
+		else if (PATIENCE == 1 || !(strstr(line, "san.so") || strstr(line, "[libm.so.6]") || strstr(line, "[libgcc_s.so.1]")))
+			ck_abort_msg("needs %s", line);
+	}
+	ck_assert_uint_eq(libc, 1);
+}
+END_TEST
+
+/* It exports what shale.h declares, and nothing else. */
+START_TEST(exports_its_header_only)
+{
+	ck_assert_int_eq(proc_shell(out, sizeof(out),
+				    "nm -D --defined-only %s/libshale.so.0 | awk '$2 ~ /[A-Z]/ && $3 !~ /^SHALE_0/ {print $3}' | "
+				    "sed 's/@.*//' | grep -v '^shale_'",
+				    proc_build()),
+			 1);
+	ck_assert_str_eq(out, "");
+}
+END_TEST
+
+TEST_MAIN("library", 60, needs_libc_only, exports_its_header_only)
