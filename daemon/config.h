@@ -1,0 +1,68 @@
+/*
+ * config.h - every setting of shaled: one table of keys, read from a file and from --set, shown in words.
+ *
+ * A key is "section.key". The table in config.c gives each its type, default, bounds and one line of explanation; parsing, checking,
+ * printing and daemon/shaled.conf all follow it.
+ */
+#ifndef SHALE_DAEMON_CONFIG_H
+#define SHALE_DAEMON_CONFIG_H
+
+#include <stdio.h>
+#include <sys/types.h>
+
+#include "engine/engine.h"
+
+struct err_info;
+
+enum { CONFIG_UIDS = 64 };
+struct config_uids {
+	unsigned count;
+	uid_t uid[CONFIG_UIDS];
+};
+
+enum window_kind { WINDOW_SHM, WINDOW_DIRECTORY };
+
+struct config {
+	/* engine */
+	uint64_t write_buffer, block_cache, block_size, max_file_size, level1_size;
+	uint64_t max_immutables, max_open_tables, bloom_bits, l0_compaction, l0_slowdown, l0_stop;
+	uint64_t compaction_workers; /* as configured; config_workers() resolves 0 */
+	uint64_t compression;        /* enum compression */
+	uint64_t create_if_missing, paranoid;
+	/* wal */
+	uint64_t wal_ring, wal_window; /* enum window_kind */
+	/* limits */
+	uint64_t max_key, max_request, sessions, sessions_per_uid, snapshots, handshake_ms;
+	/* access */
+	uint64_t mode;
+	struct config_uids uids, read_only_uids;
+	/* service */
+	uint64_t spin_us, slowdown_rate, ring_entries, arena;
+	/* io */
+	uint64_t backend; /* enum io_backend */
+};
+
+void config_default(struct config *c);
+
+/*
+ * Reads an INI file over @c. 0; -SHALE_ECONFIG with "file:line: …" (unknown key, with the nearest known one; bad value, with what is
+ * allowed; a line that is no setting); or -errno with words.
+ */
+int config_read(struct config *c, const char *path, struct err_info *err);
+
+/* One "section.key=value", as --set takes it. 0 or -SHALE_ECONFIG with words. */
+int config_set(struct config *c, const char *assignment, struct err_info *err);
+
+/* Checks what no single key can tell. Call when all is read. 0 or -SHALE_ECONFIG with words. */
+int config_check(const struct config *c, struct err_info *err);
+
+/* Writes all settings as an INI file; with @explain as comments with their explanations, which is what shaled.conf is. */
+void config_write(const struct config *c, bool explain, FILE *out);
+
+/* Compaction workers to start: as configured, or by the cores this process may run on. At least 1. */
+unsigned config_workers(const struct config *c);
+unsigned config_cores(void);
+
+void config_engine_options(const struct config *c, struct engine_options *out);
+
+#endif

@@ -1,0 +1,49 @@
+/*
+ * control.h - the control thread: the socket, handshakes, who is still alive, signals.
+ *
+ * One epoll over the listening socket, connections that have not said hello yet (with a deadline), the sockets and pidfds of sessions,
+ * the service's outbox, and a signalfd. It sleeps without time-out unless a handshake is open. It makes sessions and frees them;
+ * between the two they are the service thread's (see session.h).
+ */
+#ifndef SHALE_DAEMON_CONTROL_H
+#define SHALE_DAEMON_CONTROL_H
+
+#include <pthread.h>
+
+#include "daemon/service.h"
+
+struct connection;
+
+struct control {
+	const struct config *config;
+	struct service *service;
+	char instance[INSTANCE_LEN + 1];
+	const struct region *region;
+	int region_fd;        /* read-only, to hand over */
+	const char *path;     /* of the socket; borrowed */
+	int listener, epoll, signals;
+	int reserve;          /* a descriptor kept free, to accept and refuse when all others are used */
+	struct connection *connections;
+	unsigned connection_count;
+	struct session *sessions;
+	struct session **slots; /* [config->sessions]: by session id */
+	uint32_t generation;    /* of the next session; begins at random */
+	bool closing;
+	_Atomic bool quit;
+	pthread_t thread;
+	bool running;
+	struct log_brake refused_brake;
+};
+
+/*
+ * Makes the socket and starts the thread. SIGTERM, SIGINT and SIGHUP are blocked in the calling thread. Everything is borrowed
+ * until control_stop. The database is locked, so a socket at @path can only be a dead daemon's and is replaced; anything else there is
+ * -EEXIST. 0 or a negative code with words.
+ */
+int control_start(struct control *c, const struct config *config, struct service *service, const struct region *region,
+		  const char *instance, const char *path, struct err_info *err);
+
+/* After service_run: ends the thread, frees every session, removes the socket. Takes a zeroed struct. */
+void control_stop(struct control *c);
+
+#endif

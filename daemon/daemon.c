@@ -1,0 +1,248 @@
+#include "daemon/daemon.h"
+
+#include <limits.h>
+#include <signal.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <sys/prctl.h>
+#include <sys/resource.h>
+
+#include "daemon/control.h"
+#include "daemon/log.h"
+#include "daemon/notify.h"
+#include "daemon/service.h"
+#include "daemon/stats.h"
+#include "daemon/window.h"
+#include "daemon/worker.h"
+#include "shm/error.h"
+#include "shm/sigbus.h"
+
+enum { SERVICE_QUEUE_DEPTH = 256 };
+
+struct house {
+	const struct config *config;
+	char *database;     /* absolute */
+	char *socket;
+	char instance[INSTANCE_LEN + 1];
+	struct io_env *env;
+	struct io_queue *queue;
+	struct window window;
+	struct engine_host host;
+	struct engine *engine;
+	struct engine_recovery recovery;
+	struct region region;
+	struct workers workers;
+	struct service service;
+	struct control control;
+	bool serving;       /* the service exists: progress has somebody to wake */
+};
+
+/* ---- what the engine asks of its host ---- */
+
+static void on_jobs_ready(struct engine_host *host)
+{
+	workers_wake(&container_of(host, struct house, host)->workers);
+}
+
+/* Workers start after the service is made, so a call before that can only come from recovery, which has nobody to wake. */
+static void on_progress(struct engine_host *host)
+{
+	struct house *h = container_of(host, struct house, host);
+
+	if (h->serving)
+		service_progress(&h->service);
+}
+
+static void on_log(struct engine_host *host, int priority, const char *text)
+{
+	(void)host;
+	log_line(priority, "%s", text);
+}
+
+/* ---- start ---- */
+
+/* SIGTERM and its like come through the control thread's signalfd; all threads inherit this mask. */
+static int prepare_process(struct err_info *err)
+{
+	struct rlimit files;
+	sigset_t set;
+	int rc;
+
+	sigemptyset(&set);
+	sigaddset(&set, SIGTERM);
+	sigaddset(&set, SIGINT);
+	sigaddset(&set, SIGHUP);
+	pthread_sigmask(SIG_BLOCK, &set, NULL);
+	signal(SIGPIPE, SIG_IGN);
+	signal(SIGXFSZ, SIG_IGN); /* a file size limit is then an error of the write, not our death */
+	if (getrlimit(RLIMIT_NOFILE, &files) == 0 && files.rlim_cur < files.rlim_max) {
+		files.rlim_cur = files.rlim_max;
+		setrlimit(RLIMIT_NOFILE, &files);
+	}
+	rc = sigbus_guard_install();
+	return rc < 0 ? err_set(err, rc, "the SIGBUS handler cannot be installed: %s", shale_strerror(rc)) : 0;
+}
+
+static int resolve_paths(struct house *h, const char *database, const char *socket, struct err_info *err)
+{
+	h->database = realpath(database, NULL);
+	if (!h->database)
+		return err_set(err, -errno, "%s: %s", database, shale_strerror(-errno));
+	if (socket ? asprintf(&h->socket, "%s", socket) < 0 : asprintf(&h->socket, "%s/shale.sock", h->database) < 0) {
+		h->socket = NULL;
+		return err_set(err, -ENOMEM, "no memory");
+	}
+	return 0;
+}
+
+/* The directory is ours, and in memory. */
+static int open_database(struct house *h, const char *database, const char *socket, struct err_info *err)
+{
+	struct engine_options options;
+	int rc = io_env_open(database, (enum io_backend)h->config->backend, h->config->create_if_missing, &h->env, err);
+
+	if (rc < 0)
+		return rc;
+	rc = resolve_paths(h, database, socket, err);
+	if (rc == 0)
+		rc = io_lock(h->env, "LOCK", err);
+	if (rc < 0)
+		return rc;
+	if (*h->env->reason)
+		log_line(LOG_WARNING, "I/O by %s: %s", h->env->backend, h->env->reason);
+	rc = segment_instance(io_env_dirfd(h->env), h->instance);
+	if (rc < 0)
+		return err_set(err, rc, "%s: %s", h->database, shale_strerror(rc));
+	rc = window_open(&h->window, h->config, io_env_dirfd(h->env), h->instance, err);
+	if (rc < 0)
+		return rc;
+	rc = io_queue_new(h->env, SERVICE_QUEUE_DEPTH, &h->queue);
+	if (rc < 0)
+		return err_set(err, rc, "no I/O queue: %s", shale_strerror(rc));
+	config_engine_options(h->config, &options);
+	options.wal_ring_bytes = h->window.ring_bytes;
+	h->host = (struct engine_host){
+		.jobs_ready = on_jobs_ready,
+		.progress = on_progress,
+		.log = on_log,
+		.memory = &memory_provider_anonymous,
+		.window = h->window.segment.base,
+		.window_size = h->window.segment.size,
+	};
+	return engine_open(h->env, h->queue, &options, &h->host, &h->recovery, &h->engine, err);
+}
+
+/* Who may use the socket may read the region; nobody but us may write it. */
+static mode_t region_mode(mode_t socket_mode)
+{
+	return 0600 | ((socket_mode & 0060) ? 0040 : 0) | ((socket_mode & 0006) ? 0004 : 0);
+}
+
+static int open_to_clients(struct house *h, struct err_info *err)
+{
+	static const char *const keep[] = {"wal", NULL};
+	int swept = segment_sweep(h->instance, keep), rc;
+
+	if (swept > 0)
+		log_line(LOG_INFO, "%d shared-memory segments of an earlier run removed", swept);
+	rc = region_create(&h->region, h->instance, h->database, region_mode((mode_t)h->config->mode), err);
+	if (rc < 0)
+		return rc;
+	rc = service_init(&h->service, h->config, h->engine, h->queue, &h->region, err);
+	if (rc < 0)
+		return rc;
+	h->serving = true;
+	stats_init(&h->service, &h->recovery, h->env);
+	atomic_store_explicit(&h->region.header->last_sequence, engine_last_sequence(h->engine), memory_order_release);
+	stats_publish(&h->service);
+	rc = workers_start(&h->workers, h->env, h->engine, config_workers(h->config), err);
+	if (rc < 0)
+		return rc;
+	return control_start(&h->control, h->config, &h->service, &h->region, h->instance, h->socket, err);
+}
+
+static void announce(const struct house *h)
+{
+	const struct engine_recovery *r = &h->recovery;
+	char how[192];
+
+	if (r->created)
+		snprintf(how, sizeof(how), "new database");
+	else
+		snprintf(how, sizeof(how), "recovered %llu batches, %llu KiB of log, %llu KiB of it from the window, in %llu ms",
+			 (unsigned long long)r->records, (unsigned long long)(r->log_bytes >> 10),
+			 (unsigned long long)(r->window_bytes >> 10), (unsigned long long)(r->micros / 1000));
+	log_line(LOG_NOTICE, "serving %s on %s (%s; %s; %u compaction worker%s)", h->database, h->socket, h->env->backend, how,
+		 config_workers(h->config), config_workers(h->config) == 1 ? "" : "s");
+	notify_supervisor("READY=1");
+}
+
+/* ---- end ---- */
+
+/* The log is drained, synced and cut; or, when the engine failed, everything is left as a killed process would leave it. */
+static int close_database(struct house *h, bool failed, struct err_info *err)
+{
+	bool clean = false;
+	int rc = 0;
+
+	if (h->engine && failed) {
+		engine_abandon(h->engine);
+	} else if (h->engine) {
+		rc = engine_close(h->engine);
+		clean = rc == 0;
+		if (rc < 0)
+			err_set(err, rc, "%s: the log could not be closed (%s); it is completed at the next start", h->database,
+				shale_strerror(rc));
+	}
+	io_queue_free(h->queue);
+	/* Before an engine was there, a window that we made ourselves holds nothing. */
+	window_close(&h->window, clean || (!h->engine && !h->window.found));
+	return rc;
+}
+
+static int end(struct house *h, int rc, struct err_info *err)
+{
+	bool failed = h->serving && h->service.failed;
+	int closed;
+
+	workers_stop(&h->workers);
+	control_stop(&h->control);
+	closed = close_database(h, failed, rc == 0 ? err : NULL);
+	if (h->serving) {
+		service_fini(&h->service);
+		if (!failed) /* a failed one keeps that state: clients look there for the reason */
+			atomic_store_explicit(&h->region.header->state, REGION_STOPPED, memory_order_release);
+	}
+	if (h->region.header)
+		region_close(&h->region, true);
+	if (h->env)
+		io_env_close(h->env); /* gives the lock back, last */
+	free(h->database);
+	free(h->socket);
+	return rc < 0 ? rc : closed;
+}
+
+int daemon_run(const struct config *config, const char *database, const char *socket, struct err_info *err)
+{
+	static struct house h; /* large, and one per process */
+	int rc;
+
+	memset(&h, 0, sizeof(h));
+	h.config = config;
+	h.window.segment.fd = h.region.segment.fd = -1;
+	workers_init(&h.workers);
+	prctl(PR_SET_NAME, "shaled");
+	rc = prepare_process(err);
+	if (rc == 0)
+		rc = open_database(&h, database, socket, err);
+	if (rc == 0)
+		rc = open_to_clients(&h, err);
+	if (rc == 0) {
+		announce(&h);
+		rc = service_run(&h.service);
+		if (rc < 0)
+			err_set(err, -SHALE_EFAILED, "%s: stopped by an error (%s), told above", h.database, shale_strerror(rc));
+		notify_supervisor("STOPPING=1");
+	}
+	return end(&h, rc, err);
+}

@@ -1,0 +1,89 @@
+#include "daemon/listen.h"
+
+#include <stdio.h>
+#include <sys/socket.h>
+#include <sys/stat.h>
+#include <sys/un.h>
+#include <unistd.h>
+
+#include "shm/base.h"
+#include "shm/error.h"
+#include "shm/handshake.h"
+
+enum { BACKLOG = 128 };
+
+struct address {
+	struct sockaddr_un un;
+	socklen_t len;
+	int dirfd; /* of a path that is too long for the system; -1 */
+};
+
+static bool somebody_answers(const struct address *addr)
+{
+	int fd = socket(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC | SOCK_NONBLOCK, 0);
+	bool answered;
+
+	if (fd < 0)
+		return false;
+	answered = connect(fd, (const struct sockaddr *)&addr->un, addr->len) == 0 || errno == EAGAIN || errno == EPROTOTYPE;
+	close(fd);
+	return answered;
+}
+
+/* Makes the name free, if what is there is a dead socket. */
+static int clear_path(const char *path, const struct address *addr, struct err_info *err)
+{
+	struct stat st;
+
+	if (lstat(path, &st) < 0)
+		return errno == ENOENT ? 0 : err_set(err, -errno, "the socket %s: %s", path, shale_strerror(-errno));
+	if (!S_ISSOCK(st.st_mode))
+		return err_set(err, -EEXIST, "%s is there already and is no socket: remove it, or choose another place by --socket", path);
+	if (somebody_answers(addr))
+		return err_set(err, -EADDRINUSE, "another program listens on %s: choose another place by --socket", path);
+	if (unlink(path) < 0)
+		return err_set(err, -errno, "the left-over socket %s cannot be removed: %s", path, shale_strerror(-errno));
+	return 0;
+}
+
+static int open_at(const char *path, const struct address *addr, mode_t mode, struct err_info *err)
+{
+	mode_t mask;
+	int fd, rc;
+
+	fd = socket(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC | SOCK_NONBLOCK, 0);
+	if (fd < 0)
+		return err_set(err, -errno, "no socket: %s", shale_strerror(-errno));
+	mask = umask(~mode & 0777); /* so that there is no moment with a wider mode */
+	rc = bind(fd, (const struct sockaddr *)&addr->un, addr->len) < 0 ? -errno : 0;
+	umask(mask);
+	if (rc < 0) {
+		err_set(err, rc, "the socket %s cannot be made: %s%s", path, shale_strerror(rc),
+			rc == -ENOENT ? ": its directory must exist" : "");
+	} else if (listen(fd, BACKLOG) < 0) {
+		rc = err_set(err, -errno, "cannot listen on %s: %s", path, shale_strerror(-errno));
+		unlink(path);
+	}
+	if (rc < 0) {
+		close(fd);
+		return rc;
+	}
+	return fd;
+}
+
+int listen_open(const char *path, mode_t mode, struct err_info *err)
+{
+	struct address addr;
+	int rc = socket_address(path, &addr.un, &addr.len, &addr.dirfd);
+
+	if (rc == -ENAMETOOLONG)
+		return err_set(err, rc, "the socket's name in %s is too long for the system: choose a shorter one by --socket", path);
+	if (rc < 0)
+		return err_set(err, rc, "the socket %s: %s: its directory must exist", path, shale_strerror(rc));
+	rc = clear_path(path, &addr, err);
+	if (rc == 0)
+		rc = open_at(path, &addr, mode, err);
+	if (addr.dirfd >= 0)
+		close(addr.dirfd);
+	return rc;
+}

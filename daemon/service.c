@@ -1,0 +1,692 @@
+/*
+ * service.c - the loop, and the life of sessions in it.
+ *
+ * One pass
+ *	1. io_queue_poll: doorbells, the inbox, blocks that arrived, WAL writes and syncs that ended
+ *	2. mails of the control thread; what the engine's background work set free
+ *	3. reads whose blocks are in; every active session in turn, with a budget; stalled writes
+ *	4. show the completions, once per session
+ *	5. drive the log; complete the syncs that it covers; deadlines; the stats page
+ * A pass without work spins; when spinning does not pay, all sessions are parked, the log is drained, and the thread sleeps in its
+ * io_queue. Only sessions that are active are looked at, so a thousand idle ones cost nothing.
+ *
+ * No wake-up is lost
+ *	client → us: ring_daemon_park() sets the flag, then looks at the tail; ring_sq_publish() sets the tail, then looks at the flag.
+ *	thread → us: service_sleep() sets `sleeping`, then looks at inbox, progress and stop; a poster sets one of them, then looks at
+ *	`sleeping`. All four accesses of each pair are seq_cst, so at least one side sees the other.
+ */
+#include "daemon/service.h"
+
+#include <poll.h>
+#include <sched.h>
+#include <stdio.h>
+#include <sys/eventfd.h>
+#include <unistd.h>
+
+#include "daemon/ops.h"
+#include "daemon/pending.h"
+#include "daemon/stats.h"
+#include "shm/error.h"
+#include "shm/sigbus.h"
+
+#define MILLISECOND UINT64_C(1000000)
+static const uint64_t SESSION_IDLE_NS = MILLISECOND;        /* an idle session is parked though others are busy */
+static const uint64_t STATS_EVERY_NS = 100 * MILLISECOND;
+static const uint64_t CLOSING_MAX_NS = 5000 * MILLISECOND;  /* how long a clean end waits for what is in flight */
+static const uint64_t RETRY_NS = 1000 * MILLISECOND;        /* how often a full disk is tried again */
+static const uint64_t CLOG_MIN_NS = MILLISECOND, CLOG_MAX_NS = 100 * MILLISECOND;
+
+/* ---- waking ---- */
+
+static void ring_event(int fd)
+{
+	const uint64_t one = 1;
+	ssize_t ignored = write(fd, &one, sizeof(one));
+
+	(void)ignored; /* it fails only when the counter is full, and then it can be read already */
+}
+
+void service_wake(struct service *svc)
+{
+	/* seq_cst, after the caller's store: pairs with service_sleep(). */
+	if (atomic_exchange_explicit(&svc->sleeping, false, memory_order_seq_cst))
+		ring_event(svc->event);
+}
+
+void service_stop(struct service *svc)
+{
+	atomic_store_explicit(&svc->stop, true, memory_order_seq_cst);
+	service_wake(svc);
+}
+
+void service_progress(struct service *svc)
+{
+	atomic_store_explicit(&svc->progress, true, memory_order_seq_cst);
+	service_wake(svc);
+}
+
+void service_post(struct service *svc, struct session *s, unsigned bits)
+{
+	mailbox_post(&svc->inbox, &s->in, bits);
+	service_wake(svc);
+}
+
+static void tell_control(struct service *svc, struct session *s, unsigned bits)
+{
+	mailbox_post(&svc->outbox, &s->out, bits);
+	ring_event(svc->outbox_event);
+}
+
+static void on_event(struct io_req *req)
+{
+	struct service *svc = req->context;
+
+	if (req->result >= 0) /* else the queue is being taken down */
+		io_submit(svc->queue, req);
+}
+
+/* ---- the life of a session ---- */
+
+void session_activate(struct service *svc, struct session *s)
+{
+	if (s->ending || s->active)
+		return;
+	if (s->parked)
+		ring_daemon_unpark(&s->ring);
+	s->parked = false;
+	s->active = true;
+	s->busy_ns = svc->now_ns;
+	list_remove(&s->link);
+	list_push_back(&svc->active, &s->link);
+	svc->active_count++;
+}
+
+static void deactivate(struct service *svc, struct session *s, struct list *where)
+{
+	svc->active_count -= s->active;
+	s->active = false;
+	list_remove(&s->link);
+	list_push_back(where, &s->link);
+}
+
+static void on_bell(struct io_req *req)
+{
+	struct session *s = req->context;
+	struct service *svc = s->service;
+
+	s->bell_armed = false;
+	if (s->ending)
+		return; /* let_go() comes by in this pass */
+	if (req->result < 0)
+		session_break(svc, s, "its doorbell cannot be read");
+	else
+		session_activate(svc, s);
+}
+
+/* True when it sleeps now; false when it has work after all. */
+static bool park(struct service *svc, struct session *s)
+{
+	if (!ring_daemon_park(&s->ring))
+		return false;
+	s->parked = true;
+	if (!s->bell_armed) {
+		s->bell_armed = true;
+		io_submit(svc->queue, &s->bell);
+	}
+	deactivate(svc, s, &svc->parked);
+	stats_session(svc, s);
+	return true;
+}
+
+/*
+ * There are submissions, but none can be taken now. Either its requests in flight are as many as its ring holds: the first completion
+ * brings it back. Or the client does not read its completions, and it will not ring when it does: it is looked at now and then, ever more
+ * seldom. (libshale keeps fewer requests open than its ring has slots, so that is a stopped or a broken client.)
+ */
+static void set_aside(struct service *svc, struct session *s, int room)
+{
+	if (room || svc->closing) {
+		deactivate(svc, s, &svc->parked);
+		return;
+	}
+	s->clogged_wait_ns = s->clogged_wait_ns ? min_size(2 * s->clogged_wait_ns, CLOG_MAX_NS) : CLOG_MIN_NS;
+	s->busy_ns = svc->now_ns;
+	deactivate(svc, s, &svc->clogged);
+}
+
+static uint64_t look_at_clogged(struct service *svc)
+{
+	uint64_t next = UINT64_MAX;
+	struct list *l, *after;
+
+	for (l = svc->clogged.next; l != &svc->clogged; l = after) {
+		struct session *s = container_of(l, struct session, link);
+
+		after = l->next;
+		if (svc->now_ns - s->busy_ns >= s->clogged_wait_ns)
+			session_activate(svc, s);
+		else if (s->busy_ns + s->clogged_wait_ns < next)
+			next = s->busy_ns + s->clogged_wait_ns;
+	}
+	return next;
+}
+
+static void release_snapshots(struct service *svc, struct session *s)
+{
+	while (s->snapshot_count) {
+		struct session_snapshot *snap = &s->snapshots[--s->snapshot_count];
+
+		region_snapshot_free(svc->region, snap->row);
+		engine_snapshot_release(svc->engine, snap->sequence);
+	}
+}
+
+/* From here on nothing of the session's channel is touched. let_go() hands it back at the end of the pass. */
+static void session_end(struct service *svc, struct session *s)
+{
+	struct list *l;
+
+	if (s->ending)
+		return;
+	if (ring_cq_publish(&s->ring))
+		ring_wake_client(&s->ring);
+	deactivate(svc, s, &svc->ending);
+	s->ending = true;
+	s->parked = false;
+	while ((l = s->requests.next) != &s->requests)
+		request_abandon(svc, container_of(l, struct request, of_session));
+	list_remove(&s->dirty);
+	list_remove(&s->stalled_link);
+	release_snapshots(svc, s);
+	if (s->row >= 0)
+		region_session_remove(svc->region, s->row);
+	s->row = -1;
+	if (s->guard >= 0)
+		sigbus_guard_remove(s->guard);
+	s->guard = -1;
+	svc->session_count--;
+	svc->stats_changed = true;
+	if (s->bell_armed) {
+		struct pollfd room = {.fd = s->doorbell, .events = POLLOUT};
+
+		/* A client can fill the counter; then the read of it completes without us, and a write would block. */
+		if (poll(&room, 1, 0) == 1)
+			ring_event(s->doorbell);
+	}
+}
+
+void session_break(struct service *svc, struct session *s, const char *why)
+{
+	if (s->ending)
+		return;
+	svc->stats.protocol_errors++;
+	svc->stats.sessions_broken++;
+	log_braked(&svc->broken_brake, svc->now_ns, LOG_WARNING, "session of process %ld (%s, user %u) ended: %s", (long)s->pid,
+		   s->command, (unsigned)s->uid, why);
+	ring_daemon_set_state(&s->ring, CHANNEL_BROKEN);
+	session_end(svc, s);
+	tell_control(svc, s, SESSION_BROKEN);
+}
+
+static void let_go(struct service *svc)
+{
+	struct list *l, *next;
+
+	for (l = svc->ending.next; l != &svc->ending; l = next) {
+		struct session *s = container_of(l, struct session, link);
+
+		next = l->next;
+		if (s->bell_armed || !s->end_seen)
+			continue;
+		list_remove(&s->link);
+		tell_control(svc, s, SESSION_GONE); /* the last touch */
+	}
+}
+
+static void adopt(struct service *svc, struct session *s)
+{
+	s->service = svc;
+	s->bell = (struct io_req){
+		.op = IO_EVENT, .fd = s->doorbell, .buf = &s->bell_count, .len = sizeof(s->bell_count), .done = on_bell, .context = s};
+	list_push_back(&svc->active, &s->link);
+	s->active = true;
+	s->busy_ns = svc->now_ns;
+	svc->active_count++;
+	svc->session_count++;
+	svc->stats.sessions_ever++;
+	svc->stats_changed = true;
+	s->guard = sigbus_guard_add(s->channel.base, s->channel.size);
+	if (s->guard < 0) {
+		session_break(svc, s, "the table of guarded channels is full");
+		return;
+	}
+	s->row = region_session_add(svc->region, s->id, (uint32_t)s->pid, s->uid, s->command, svc->now_ns);
+	if (svc->closing) {
+		ring_daemon_set_state(&s->ring, CHANNEL_CLOSING);
+		session_end(svc, s);
+	}
+}
+
+static unsigned read_mail(struct service *svc)
+{
+	struct mail *mail;
+	unsigned bits, n = 0;
+
+	for (; (mail = mailbox_take(&svc->inbox, &bits)); n++) {
+		struct session *s = container_of(mail, struct session, in);
+
+		if (bits & SESSION_ADOPT)
+			adopt(svc, s);
+		if (bits & SESSION_END) {
+			s->end_seen = true; /* no further mail of the control thread is under way */
+			session_end(svc, s);
+		}
+	}
+	return n;
+}
+
+/* ---- one pass ---- */
+
+/* Takes and executes what one session has, within its budget. Returns how many submissions. */
+static unsigned visit(struct service *svc, struct session *s)
+{
+	uint64_t bytes = s->bytes_in + s->bytes_out;
+	unsigned done = 0;
+	int n, room;
+
+	if (!ring_sq_waiting(&s->ring))
+		return 0;
+	while (done < VISIT_BUDGET && s->bytes_in + s->bytes_out - bytes < VISIT_BYTES) {
+		room = session_room(s);
+		if (unlikely(svc->closing) && (int)s->closing_left < room)
+			room = (int)s->closing_left;
+		n = room < 0 ? room : ring_sq_take(&s->ring, svc->taken, min_size((size_t)room, VISIT_TAKE));
+		if (unlikely(n < 0)) {
+			session_break(svc, s, "its ring indices are out of bounds");
+			break;
+		}
+		if (n == 0) {
+			set_aside(svc, s, room);
+			break;
+		}
+		s->closing_left -= svc->closing ? (unsigned)n : 0;
+		for (int i = 0; i < n && !s->ending; i++)
+			ops_execute(svc, s, &svc->taken[i]);
+		done += (unsigned)n;
+		if (s->ending || n < VISIT_TAKE)
+			break;
+	}
+	if (!s->ending && unlikely(sigbus_guard_broken(s->guard)))
+		session_break(svc, s, "it took pages of its channel away");
+	if (done && !s->ending) {
+		s->busy_ns = svc->now_ns;
+		s->clogged_wait_ns = 0;
+	}
+	return done;
+}
+
+static unsigned visit_all(struct service *svc)
+{
+	struct list *l, *next;
+	unsigned work = 0;
+
+	for (l = svc->active.next; l != &svc->active; l = next) {
+		struct session *s = container_of(l, struct session, link);
+		unsigned n;
+
+		next = l->next; /* a visit takes at most its own session out of the list */
+		n = visit(svc, s);
+		work += n;
+		if (!n && s->active && svc->now_ns - s->busy_ns > SESSION_IDLE_NS)
+			park(svc, s);
+	}
+	return work;
+}
+
+static void show_completions(struct service *svc)
+{
+	struct list *l;
+
+	if (list_empty(&svc->dirty))
+		return;
+	/* Release: what the memtable holds before the number. Readers of the region only look at it. */
+	atomic_store_explicit(&svc->region->header->last_sequence, engine_last_sequence(svc->engine), memory_order_release);
+	svc->stats_changed = true;
+	while ((l = list_pop(&svc->dirty))) {
+		struct session *s = container_of(l, struct session, dirty);
+
+		if (ring_cq_publish(&s->ring))
+			ring_wake_client(&s->ring);
+	}
+}
+
+/* Cut to the room that the stats page has. */
+static void tell_error(struct service *svc, const char *text)
+{
+	size_t n = min_size(strlen(text), sizeof(svc->stats.last_error) - 1);
+
+	memcpy(svc->stats.last_error, text, n);
+	svc->stats.last_error[n] = '\0';
+}
+
+/* Asks the engine how it is after its background work got on: full disks heal, other failures do not. */
+static void check_engine(struct service *svc)
+{
+	struct err_info err = {0};
+	int rc = engine_state(svc->engine, &err);
+
+	svc->stats_changed = true;
+	svc->jobs_look = svc->stall_look = true;
+	tell_error(svc, rc ? err.text : "");
+	if (rc == -ENOSPC && !svc->paused) {
+		log_line(LOG_ERR, "%s; writes wait until there is room again", err.text);
+		svc->retry_ns = svc->now_ns + RETRY_NS;
+	} else if (!rc && svc->paused) {
+		log_line(LOG_NOTICE, "there is room on the disk again");
+	}
+	svc->paused = rc == -ENOSPC;
+	if (rc < 0 && rc != -ENOSPC)
+		service_fail(svc, rc);
+}
+
+static void retry_full_disk(struct service *svc)
+{
+	if (!svc->paused || svc->now_ns < svc->retry_ns)
+		return;
+	svc->retry_ns = svc->now_ns + RETRY_NS;
+	if (!engine_retry(svc->engine))
+		check_engine(svc);
+}
+
+static void begin_closing(struct service *svc);
+
+static unsigned pass(struct service *svc)
+{
+	int polled = io_queue_poll(svc->queue);
+	unsigned work;
+
+	if (unlikely(polled < 0)) {
+		service_fail(svc, polled);
+		polled = 0;
+	}
+	work = (unsigned)polled + read_mail(svc);
+	/* Relaxed look first: the exchange costs a locked instruction. Whoever stores it also wakes us. */
+	if (unlikely(atomic_load_explicit(&svc->progress, memory_order_relaxed)) &&
+	    atomic_exchange_explicit(&svc->progress, false, memory_order_seq_cst)) {
+		check_engine(svc);
+		work++;
+	}
+	if (unlikely(atomic_load_explicit(&svc->stop, memory_order_relaxed)) && !svc->closing)
+		begin_closing(svc);
+	retry_full_disk(svc);
+	work += pending_run_ready(svc);
+	work += visit_all(svc);
+	if (unlikely(!list_empty(&svc->stalled)) &&
+	    (svc->stall_look || polled || svc->now_ns >= svc->stall_retry_ns || svc->stall_why == DELAY_SLOWDOWN)) {
+		unsigned n = pending_retry_stalled(svc);
+
+		svc->stall_look = n > 0;
+		work += n;
+	}
+	show_completions(svc);
+	if (!svc->failed) {
+		int rc = engine_pump(svc->engine, false);
+
+		if (unlikely(rc < 0))
+			service_fail(svc, rc);
+	}
+	work += pending_complete_synced(svc);
+	if (unlikely(svc->jobs_look)) {
+		svc->jobs_look = false;
+		work += pending_check_jobs(svc);
+	}
+	work += pending_expire(svc);
+	show_completions(svc);
+	if (unlikely(!list_empty(&svc->ending)))
+		let_go(svc);
+	if (svc->stats_changed && svc->now_ns - svc->stats_ns >= STATS_EVERY_NS)
+		stats_publish(svc);
+	return work;
+}
+
+/* ---- resting ---- */
+
+static bool park_all(struct service *svc)
+{
+	struct list *l, *next;
+
+	for (l = svc->active.next; l != &svc->active; l = next) {
+		struct session *s = container_of(l, struct session, link);
+
+		next = l->next;
+		if (!park(svc, s)) {
+			s->busy_ns = svc->now_ns;
+			return false;
+		}
+	}
+	return true;
+}
+
+static bool called(struct service *svc)
+{
+	return mailbox_full(&svc->inbox) || atomic_load_explicit(&svc->progress, memory_order_seq_cst) ||
+	       (atomic_load_explicit(&svc->stop, memory_order_seq_cst) && !svc->closing);
+}
+
+/* Every session is parked. */
+static void service_sleep(struct service *svc)
+{
+	uint64_t next, clogged, now;
+	int rc = svc->failed ? 0 : engine_pump(svc->engine, true);
+
+	if (rc < 0) {
+		service_fail(svc, rc);
+		return;
+	}
+	if (svc->stats_changed)
+		stats_publish(svc);
+	clogged = look_at_clogged(svc);
+	if (svc->active_count)
+		return;
+	next = pending_next_ns(svc);
+	if (clogged < next)
+		next = clogged;
+	now = monotonic_ns();
+	if (next <= now)
+		return;
+	atomic_store_explicit(&svc->sleeping, true, memory_order_seq_cst);
+	rc = called(svc) ? 0 : io_queue_wait(svc->queue, next == UINT64_MAX ? UINT64_MAX : next - now);
+	/* Relaxed: a poster that still sees true writes to the event once for nothing. */
+	atomic_store_explicit(&svc->sleeping, false, memory_order_relaxed);
+	if (rc < 0)
+		service_fail(svc, rc);
+	svc->stall_look |= rc > 0;
+}
+
+/* Nothing to do in this pass. Spins while that is likely to pay; else parks everybody and sleeps. */
+static void rest(struct service *svc, uint64_t *idle_since)
+{
+	if (!*idle_since)
+		*idle_since = svc->now_ns;
+	if (svc->active_count && svc->now_ns - *idle_since < svc->spinner.budget_ns) {
+		/* With more clients than other cores, a spin takes the core from the one that we wait for. */
+		if (svc->active_count >= svc->cores)
+			sched_yield();
+		else
+			cpu_relax();
+		return;
+	}
+	if (svc->active_count)
+		spinner_miss(&svc->spinner);
+	if (park_all(svc))
+		service_sleep(svc);
+	*idle_since = 0;
+}
+
+/* ---- the end ---- */
+
+void service_fail(struct service *svc, int rc)
+{
+	struct err_info err = {0};
+
+	if (svc->failed)
+		return;
+	svc->failed = rc;
+	if (engine_state(svc->engine, &err) >= 0)
+		snprintf(err.text, sizeof(err.text), "the I/O queue failed: %s", shale_strerror(rc));
+	log_line(LOG_ERR, "%s; the daemon ends, so that recovery decides what is on the disk", err.text);
+	tell_error(svc, err.text);
+	stats_publish(svc);
+	/* Release: the words before the state that tells to read them. */
+	atomic_store_explicit(&svc->region->header->state, REGION_FAILED, memory_order_release);
+	pending_fail(svc, -SHALE_EFAILED);
+	begin_closing(svc);
+}
+
+static void each_session(struct service *svc, void (*act)(struct service *svc, struct session *s))
+{
+	struct list *lists[] = {&svc->active, &svc->parked, &svc->clogged}, *next;
+
+	for (unsigned i = 0; i < ARRAY_SIZE(lists); i++)
+		for (struct list *l = lists[i]->next; l != lists[i]; l = next) {
+			next = l->next;
+			act(svc, container_of(l, struct session, link));
+		}
+}
+
+static void announce_end(struct service *svc, struct session *s)
+{
+	(void)svc;
+	s->closing_left = s->ring.entries;
+	ring_daemon_set_state(&s->ring, CHANNEL_CLOSING);
+}
+
+static void begin_closing(struct service *svc)
+{
+	if (svc->closing)
+		return;
+	svc->closing = true;
+	svc->closing_until_ns = monotonic_ns() + CLOSING_MAX_NS;
+	if (!svc->failed)
+		atomic_store_explicit(&svc->region->header->state, REGION_STOPPING, memory_order_release);
+	each_session(svc, announce_end);
+}
+
+/* Whether the client may still expect something of us. */
+static bool owed(struct session *s)
+{
+	return !list_empty(&s->requests) || (s->closing_left && ring_sq_waiting(&s->ring) && session_room(s) > 0);
+}
+
+static bool all_answered(const struct service *svc)
+{
+	const struct list *lists[] = {&svc->active, &svc->parked, &svc->clogged};
+
+	for (unsigned i = 0; i < ARRAY_SIZE(lists); i++)
+		for (struct list *l = lists[i]->next; l != lists[i]; l = l->next)
+			if (owed(container_of(l, struct session, link)))
+				return false;
+	return true;
+}
+
+static bool any_bell_armed(const struct service *svc)
+{
+	for (struct list *l = svc->ending.next; l != &svc->ending; l = l->next)
+		if (container_of(l, struct session, link)->bell_armed)
+			return true;
+	return false;
+}
+
+/* What could not be finished in time was not applied (stalled) or nobody can say (sync). */
+static void end_all(struct service *svc)
+{
+	uint64_t until = monotonic_ns() + CLOSING_MAX_NS;
+
+	pending_fail(svc, svc->failed ? -SHALE_EFAILED : -EPIPE);
+	show_completions(svc);
+	each_session(svc, session_end);
+	/* Doorbells ring, reads in flight arrive. A client that steals its doorbell's ring cannot hold us for ever. */
+	while (pending_run_ready(svc), (any_bell_armed(svc) || svc->pool.busy) && monotonic_ns() < until)
+		if (io_queue_wait(svc->queue, 10 * MILLISECOND) < 0)
+			break;
+	if (!svc->pool.busy) {
+		request_pool_fini(&svc->pool);
+	} else if (!svc->failed) {
+		svc->failed = -EIO;
+		log_line(LOG_ERR, "reads from the disk do not come back; the daemon ends without them");
+	}
+}
+
+int service_run(struct service *svc)
+{
+	uint64_t idle_since = 0;
+
+	io_submit(svc->queue, &svc->event_req);
+	atomic_store_explicit(&svc->region->header->state, REGION_SERVING, memory_order_release);
+	for (;;) {
+		svc->now_ns = monotonic_ns();
+		if (pass(svc)) {
+			if (idle_since)
+				spinner_hit(&svc->spinner, svc->now_ns - idle_since);
+			idle_since = 0;
+		} else if (svc->closing && (all_answered(svc) || svc->now_ns >= svc->closing_until_ns)) {
+			break;
+		} else {
+			rest(svc, &idle_since);
+		}
+	}
+	end_all(svc);
+	stats_publish(svc);
+	return svc->failed;
+}
+
+/* ---- making ---- */
+
+int service_init(struct service *svc, const struct config *config, struct engine *engine, struct io_queue *queue,
+		 struct region *region, struct err_info *err)
+{
+	struct list *lists[] = {&svc->active, &svc->parked,  &svc->clogged, &svc->ending, &svc->dirty,
+				&svc->ready,  &svc->stalled, &svc->syncing, &svc->jobs,   &svc->timed};
+
+	memset(svc, 0, sizeof(*svc));
+	svc->config = config;
+	svc->engine = engine;
+	svc->queue = queue;
+	svc->region = region;
+	svc->cores = config_cores();
+	svc->next_deadline = UINT64_MAX;
+	svc->now_ns = svc->started_ns = svc->tokens_ns = monotonic_ns();
+	for (unsigned i = 0; i < ARRAY_SIZE(lists); i++)
+		list_init(lists[i]);
+	mailbox_init(&svc->inbox);
+	mailbox_init(&svc->outbox);
+	spinner_init(&svc->spinner, config->spin_us * 1000);
+	request_pool_init(&svc->pool, svc, engine_read_shared(engine));
+	svc->event = eventfd(0, EFD_CLOEXEC);
+	svc->outbox_event = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
+	if (svc->event < 0 || svc->outbox_event < 0) {
+		int rc = err_set(err, -errno, "no event descriptor: %s", shale_strerror(-errno));
+
+		service_fini(svc);
+		return rc;
+	}
+	svc->event_req = (struct io_req){.op = IO_EVENT,
+					 .fd = svc->event,
+					 .buf = &svc->event_count,
+					 .len = sizeof(svc->event_count),
+					 .done = on_event,
+					 .context = svc};
+	return 0;
+}
+
+void service_fini(struct service *svc)
+{
+	if (!svc->pool.busy) /* else reads that never came back still point there */
+		request_pool_fini(&svc->pool);
+	if (svc->event >= 0)
+		close(svc->event);
+	if (svc->outbox_event >= 0)
+		close(svc->outbox_event);
+	mailbox_fini(&svc->inbox);
+	mailbox_fini(&svc->outbox);
+}

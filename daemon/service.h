@@ -1,0 +1,98 @@
+/*
+ * service.h - the service thread: every session's ring, the write path, cached reads, one io_queue.
+ *
+ * Everything here is the service thread's own, except what a line says otherwise. daemon/README.md tells what one pass of the
+ * loop does; service.c is the loop and the life of sessions, ops.c executes requests, pending.c keeps those that wait.
+ */
+#ifndef SHALE_DAEMON_SERVICE_H
+#define SHALE_DAEMON_SERVICE_H
+
+#include "daemon/config.h"
+#include "daemon/log.h"
+#include "daemon/request.h"
+#include "daemon/session.h"
+#include "shm/park.h"
+
+enum { VISIT_TAKE = 8, VISIT_BUDGET = 32, VISIT_BYTES = 256 << 10 };
+
+struct service {
+	const struct config *config;
+	struct engine *engine;
+	struct io_queue *queue;
+	struct region *region;
+
+	/* Any thread. */
+	struct mailbox inbox;      /* sessions: SESSION_ADOPT, SESSION_END */
+	struct mailbox outbox;     /* sessions: SESSION_BROKEN, SESSION_GONE; the control thread's */
+	int event;                 /* eventfd that ends our sleep */
+	int outbox_event;          /* eventfd that tells the control thread to look into the outbox */
+	_Atomic bool sleeping;     /* we sleep, or are about to: wake us */
+	_Atomic bool progress;     /* the engine's background work got on */
+	_Atomic bool stop;         /* somebody asked for a clean end */
+
+	struct io_req event_req;
+	uint64_t event_count;
+	uint64_t now_ns;           /* at the beginning of this pass */
+	struct spinner spinner;
+	unsigned cores;
+
+	struct list active, parked, clogged, ending; /* sessions */
+	unsigned active_count, session_count;
+	struct list dirty;         /* sessions with completions to show */
+	struct sqe taken[VISIT_TAKE];
+
+	struct request_pool pool;
+	struct list ready;         /* reads whose blocks are in */
+	struct list stalled;       /* sessions with stalled writes, in turn */
+	struct list syncing;       /* writes, by position */
+	struct list jobs;          /* flushes and compactions */
+	bool jobs_look;            /* a ticket is new, or the engine got on: ask about all */
+	bool stall_look;           /* the last retry made headway: go on in the next pass */
+	struct list timed;         /* waiting requests with a deadline */
+	uint64_t next_deadline;    /* not later than the earliest of them; UINT64_MAX: none */
+	uint16_t stall_why;        /* DELAY_… of the last stall */
+	uint64_t stall_retry_ns;   /* when to try stalled writes at the latest */
+	int64_t tokens;            /* bytes that may be written while the engine asks to slow down */
+	uint64_t tokens_ns;
+
+	bool closing;
+	uint64_t closing_until_ns;
+	int failed;                /* why the engine stopped for good, or 0 */
+	bool paused;               /* disk full: background work waits */
+	uint64_t retry_ns;         /* when to try it again */
+
+	struct region_stats stats; /* our own counters; the rest is filled in by stats_publish */
+	bool stats_changed;
+	uint64_t stats_ns;         /* last published */
+	uint64_t started_ns;
+	struct log_brake broken_brake;
+};
+
+/* @engine, @queue and @region are borrowed. 0 or -errno with words. */
+int service_init(struct service *svc, const struct config *config, struct engine *engine, struct io_queue *queue,
+		 struct region *region, struct err_info *err);
+void service_fini(struct service *svc); /* after service_run; the control thread has ended */
+
+/* Serves until service_stop, or until the engine failed for good. 0, or the engine's negative code. */
+int service_run(struct service *svc);
+
+/* ---- any thread ---- */
+
+/* Ends the loop's sleep. Call after storing what it is to see. Async-signal-unsafe, never blocks. */
+void service_wake(struct service *svc);
+void service_stop(struct service *svc);
+void service_post(struct service *svc, struct session *s, unsigned bits);
+void service_progress(struct service *svc);
+
+/* ---- for ops.c and pending.c ---- */
+
+/* Ends a session that broke the protocol: @why for the log. */
+void session_break(struct service *svc, struct session *s, const char *why);
+
+/* Polls the session's ring again from now on. */
+void session_activate(struct service *svc, struct session *s);
+
+/* The engine failed for good: answers what waits and begins to close. */
+void service_fail(struct service *svc, int rc);
+
+#endif

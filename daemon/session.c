@@ -1,0 +1,137 @@
+#include "daemon/session.h"
+
+#include <inttypes.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <sys/eventfd.h>
+#include <sys/random.h>
+#include <unistd.h>
+
+#include "shm/error.h"
+
+/* A random name keeps other users from guessing it in the moment before it is unlinked; the mode (0600) keeps them out. */
+static int make_channel(const char *instance, size_t size, struct segment *out, struct err_info *err)
+{
+	uint64_t noise[2];
+	char what[40];
+	int rc;
+
+	if (getrandom(noise, sizeof(noise), 0) != sizeof(noise))
+		return err_set(err, -EIO, "no random bytes for the channel's name");
+	snprintf(what, sizeof(what), "chan.%016" PRIx64, noise[0] ^ noise[1]);
+	rc = segment_create(instance, what, size, 0600, false, out, err);
+	if (rc == 0)
+		segment_unlink(out);
+	return rc;
+}
+
+int session_new(const char *instance, uint64_t id, const struct session_wish *wish, struct session **out,
+		struct err_info *err)
+{
+	size_t size = channel_size(wish->entries, wish->arena_size);
+	struct session *s;
+	int rc;
+
+	if (!size)
+		return err_set(err, -EINVAL, "a channel of %u entries and %zu bytes of arena cannot be made", wish->entries,
+			       wish->arena_size);
+	s = calloc(1, sizeof(*s));
+	if (!s)
+		return err_set(err, -ENOMEM, "no memory for another session");
+	s->id = id;
+	s->channel.fd = s->doorbell = s->socket = s->pidfd = -1;
+	s->guard = s->row = -1;
+	s->read_only = wish->read_only;
+	s->arena_size = wish->arena_size;
+	mail_init(&s->in);
+	mail_init(&s->out);
+	list_init(&s->link);
+	list_init(&s->dirty);
+	list_init(&s->stalled_link);
+	list_init(&s->stalled);
+	list_init(&s->requests);
+	rc = make_channel(instance, size, &s->channel, err);
+	if (rc < 0)
+		goto fail;
+	ring_daemon_init(&s->ring, s->channel.base, id, wish->entries, wish->arena_size, &s->arena);
+	s->doorbell = eventfd(0, EFD_CLOEXEC);
+	if (s->doorbell < 0) {
+		rc = err_set(err, -errno, "no doorbell for another session: %s", shale_strerror(-errno));
+		goto fail;
+	}
+	*out = s;
+	return 0;
+fail:
+	session_free(s);
+	return rc;
+}
+
+static void close_fd(int fd)
+{
+	if (fd >= 0)
+		close(fd);
+}
+
+void session_free(struct session *s)
+{
+	if (!s)
+		return;
+	close_fd(s->socket);
+	close_fd(s->pidfd);
+	close_fd(s->doorbell);
+	segment_close(&s->channel);
+	free(s->snapshots);
+	free(s);
+}
+
+int session_room(struct session *s)
+{
+	struct ring_daemon *ring = &s->ring;
+	uint32_t size = 2 * ring->entries;
+
+	if (size - (ring->cq_tail - ring->cq_head) - ring->in_flight < ring->entries) {
+		/* Acquire: the client has read the slots before this. Pairs with the release in ring_cq_pop(). */
+		uint32_t head = atomic_load_explicit(&ring->theirs->cq_head, memory_order_acquire);
+
+		if (head - ring->cq_head > ring->cq_shown - ring->cq_head)
+			return -EPROTO;
+		ring->cq_head = head;
+	}
+	return (int)(size - (ring->cq_tail - ring->cq_head) - ring->in_flight);
+}
+
+int session_snapshot_add(struct session *s, uint64_t sequence, int row)
+{
+	if (s->snapshot_count == s->snapshot_cap) {
+		unsigned cap = s->snapshot_cap ? 2 * s->snapshot_cap : 8;
+		struct session_snapshot *list = realloc(s->snapshots, cap * sizeof(*list));
+
+		if (!list)
+			return -ENOMEM;
+		s->snapshots = list;
+		s->snapshot_cap = cap;
+	}
+	s->snapshots[s->snapshot_count++] = (struct session_snapshot){sequence, row};
+	return 0;
+}
+
+int session_snapshot_forget(struct session *s, uint64_t sequence)
+{
+	for (unsigned i = 0; i < s->snapshot_count; i++) {
+		if (s->snapshots[i].sequence == sequence) {
+			int row = s->snapshots[i].row;
+
+			s->snapshots[i] = s->snapshots[--s->snapshot_count];
+			return row;
+		}
+	}
+	return -ENOENT;
+}
+
+bool session_snapshot_has(const struct session *s, uint64_t sequence)
+{
+	for (unsigned i = s->snapshot_count; i-- > 0;)
+		if (s->snapshots[i].sequence == sequence)
+			return true;
+	return false;
+}

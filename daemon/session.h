@@ -1,0 +1,98 @@
+/*
+ * session.h - one connected client thread: its channel, its ring, its requests, its snapshots.
+ *
+ *	control thread                 service thread
+ *	session_new, WELCOME ──ADOPT─▶ polled, served
+ *	hang-up, pidfd ────────END───▶ ending: answers nothing any more
+ *	close the socket ◀───BROKEN──  the client broke the protocol (END follows)
+ *	session_free ◀────────GONE───  its doorbell is not being read any more
+ *
+ * A session belongs to the control thread until ADOPT is posted and after GONE is; between them the fields below the line are the service
+ * thread's alone. What is above the line is constant.
+ */
+#ifndef SHALE_DAEMON_SESSION_H
+#define SHALE_DAEMON_SESSION_H
+
+#include "daemon/mailbox.h"
+#include "daemon/request.h"
+#include "engine/io.h"
+#include "shm/region.h"
+#include "shm/ring.h"
+#include "shm/segment.h"
+
+/* Bits of mails to the service thread, and from it. */
+enum { SESSION_ADOPT = 1 << 0, SESSION_END = 1 << 1 };
+enum { SESSION_BROKEN = 1 << 0, SESSION_GONE = 1 << 1 };
+
+struct session_snapshot {
+	uint64_t sequence;
+	int row; /* in the region's table */
+};
+
+struct session {
+	uint64_t id;      /* slot | generation << 32 */
+	pid_t pid;
+	uid_t uid;
+	char command[32]; /* comm of the process at connect */
+	bool read_only;
+	struct segment channel; /* without a name: unlinked */
+	unsigned char *arena;
+	size_t arena_size;
+	int doorbell;     /* eventfd; the client has a copy */
+	struct mail in;   /* to the service thread: SESSION_ADOPT, SESSION_END */
+	struct mail out;  /* to the control thread: SESSION_BROKEN, SESSION_GONE */
+
+	/* ---- the control thread's ---- */
+	int socket, pidfd; /* -1 when closed */
+	struct session *next;
+
+	/* ---- the service thread's ---- */
+	struct service *service;
+	struct ring_daemon ring;
+	struct list link;          /* service.active, .parked, .clogged or .ending */
+	struct list dirty;         /* service.dirty: completions that are not yet shown */
+	struct list stalled_link;  /* service.stalled, while `stalled` is not empty */
+	struct list stalled;       /* writes in their order */
+	struct list requests;      /* all that wait */
+	bool active, parked, ending;
+	bool end_seen;             /* SESSION_END came: only then may it be GONE, so that no mail is left behind */
+	unsigned closing_left;     /* submissions still taken once the daemon is closing */
+	uint64_t busy_ns;          /* when it last had work */
+	uint64_t clogged_wait_ns;  /* how long to leave it alone before the next look */
+	int guard;                 /* SIGBUS guard; -1: none */
+	int row;                   /* in the region's session table; -1: none */
+	uint64_t operations, bytes_in, bytes_out;
+	struct io_req bell;        /* reads the doorbell */
+	bool bell_armed;
+	uint64_t bell_count;
+	struct session_snapshot *snapshots;
+	unsigned snapshot_count, snapshot_cap;
+};
+
+/* What a client asked for, already bounded. */
+struct session_wish {
+	uint32_t entries;  /* power of two */
+	size_t arena_size;
+	bool read_only;
+};
+
+/*
+ * Control thread: makes the channel, its doorbell and the session. Nothing refers to it yet. 0 and *@out, or a negative code with words (for the client, so
+ * without paths).
+ */
+int session_new(const char *instance, uint64_t id, const struct session_wish *wish, struct session **out,
+		struct err_info *err);
+void session_free(struct session *s); /* NULL is fine; closes everything */
+
+/*
+ * Completions that the ring has room for besides those of requests in flight: as many submissions may be taken, so that
+ * a completion never finds the ring full. -EPROTO when the client's index is out of bounds.
+ */
+int session_room(struct session *s);
+
+/* Remembers or forgets a pinned sequence. 0 or -ENOMEM; the row of the forgotten one, or -ENOENT. */
+int session_snapshot_add(struct session *s, uint64_t sequence, int row);
+int session_snapshot_forget(struct session *s, uint64_t sequence);
+bool session_snapshot_has(const struct session *s, uint64_t sequence);
+
+#endif

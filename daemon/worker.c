@@ -1,0 +1,111 @@
+#include "daemon/worker.h"
+
+#include <limits.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <sys/prctl.h>
+
+#include "daemon/log.h"
+#include "shm/park.h"
+
+enum { WORKER_QUEUE_DEPTH = 64 };
+
+void workers_init(struct workers *w)
+{
+	memset(w, 0, sizeof(*w));
+}
+
+void workers_wake(struct workers *w)
+{
+	/* seq_cst twice: the call before the look at `asleep`. Pairs with rest_until_called(). */
+	atomic_fetch_add_explicit(&w->calls, 1, memory_order_seq_cst);
+	if (atomic_load_explicit(&w->asleep, memory_order_seq_cst))
+		futex_wake(&w->calls, INT_MAX);
+}
+
+/* @seen: the count before the engine was asked in vain; a call since then ends the wait at once. */
+static void rest_until_called(struct workers *w, uint32_t seen)
+{
+	atomic_fetch_add_explicit(&w->asleep, 1, memory_order_seq_cst);
+	if (atomic_load_explicit(&w->calls, memory_order_seq_cst) == seen)
+		futex_wait(&w->calls, seen, UINT64_MAX);
+	atomic_fetch_sub_explicit(&w->asleep, 1, memory_order_relaxed);
+}
+
+static void *work(void *arg)
+{
+	struct worker *me = arg;
+	struct workers *w = me->all;
+	struct io_queue *queue = NULL;
+	int rc;
+
+	prctl(PR_SET_NAME, me->name);
+	rc = io_queue_new(w->env, WORKER_QUEUE_DEPTH, &queue);
+	if (rc < 0) {
+		log_line(LOG_ERR, "%s: no I/O queue (%s): it cannot work", me->name, shale_strerror(rc));
+		return NULL;
+	}
+	/* Acquire: pairs with the release in workers_stop(). */
+	while (!atomic_load_explicit(&w->stop, memory_order_acquire)) {
+		uint32_t seen = atomic_load_explicit(&w->calls, memory_order_seq_cst);
+		struct job *job = engine_next_job(w->engine, me->kinds);
+
+		if (job)
+			engine_run_job(w->engine, job, queue); /* a failure is recorded and logged by the engine */
+		else if (!atomic_load_explicit(&w->stop, memory_order_acquire))
+			rest_until_called(w, seen);
+	}
+	io_queue_free(queue);
+	return NULL;
+}
+
+static int start_one(struct workers *w, unsigned kinds, const char *name)
+{
+	struct worker *me = &w->list[w->count];
+	int rc;
+
+	me->all = w;
+	me->kinds = kinds;
+	snprintf(me->name, sizeof(me->name), "%s", name);
+	rc = pthread_create(&me->thread, NULL, work, me);
+	if (rc)
+		return -rc;
+	w->count++;
+	return 0;
+}
+
+int workers_start(struct workers *w, struct io_env *env, struct engine *engine, unsigned compactors, struct err_info *err)
+{
+	int rc;
+
+	w->env = env;
+	w->engine = engine;
+	w->list = calloc(compactors + 1, sizeof(*w->list));
+	if (!w->list)
+		return err_set(err, -ENOMEM, "no memory for workers");
+	rc = start_one(w, JOB_LOG | JOB_FLUSH | JOB_DELETE, "shaled-flush");
+	for (unsigned i = 0; i < compactors && rc == 0; i++) {
+		char name[16];
+
+		snprintf(name, sizeof(name), "shaled-comp%u", i % 1000);
+		rc = start_one(w, JOB_COMPACT, name);
+	}
+	if (rc < 0) {
+		workers_stop(w);
+		return err_set(err, rc, "a worker thread cannot be started: %s", shale_strerror(rc));
+	}
+	return 0;
+}
+
+void workers_stop(struct workers *w)
+{
+	if (w->engine)
+		engine_stop_jobs(w->engine);
+	/* Release, and before the call that wakes them. */
+	atomic_store_explicit(&w->stop, true, memory_order_seq_cst);
+	workers_wake(w);
+	while (w->count)
+		pthread_join(w->list[--w->count].thread, NULL);
+	free(w->list);
+	w->list = NULL;
+}
