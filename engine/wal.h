@@ -38,6 +38,12 @@ enum { WAL_WINDOW_MIN = 4096 + (256 << 10) };
 /* Bytes of memory for a ring of @ring_bytes (power of two). */
 size_t wal_window_size(size_t ring_bytes);
 
+/*
+ * The largest payload that a ring of @ring_bytes takes at any offset: framing needs room, too, and the last 4 KiB that were drained
+ * stay in the ring, as the proof by which recovery knows its file. A host's limit for batches must not be above it.
+ */
+size_t wal_record_max(size_t ring_bytes);
+
 /* What wal_window_recover found. */
 struct wal_recovery {
 	bool ignored;          /* a window was there but did not belong to this directory: `why` says so */
@@ -58,7 +64,10 @@ int wal_window_recover(struct io_env *env, struct io_queue *q, void *memory, siz
  */
 int wal_open(struct io_env *env, struct io_queue *q, void *memory, size_t size, struct wal **out, struct err_info *err);
 
-/* Drains and syncs everything, cuts files to their exact size, and marks the window empty; then frees. NULL is fine. 0 or the WAL's error. */
+/*
+ * Drains and syncs everything, cuts files to their exact size, and marks the window empty; then frees. NULL is fine. 0 or the WAL's error;
+ * then, and with -ENOSPC, the window is left as it is, so that the next wal_window_recover completes the files.
+ */
 int wal_close(struct wal *w);
 
 /* Frees without touching files or window: what a test does to play a killed process. Waits for I/O in flight. */
@@ -70,7 +79,8 @@ void wal_abandon(struct wal *w);
 struct wal_log {
 	uint64_t number;
 	struct io_file *file;
-	uint64_t allocated; /* bytes reserved in the file */
+	uint64_t allocated; /* bytes reserved in the file; UINT64_MAX where the file system cannot reserve */
+	uint64_t inode;     /* its identity in the window */
 };
 
 /* Worker: creates %06llu.log, reserves @bytes, syncs the directory. On failure nothing is left. -ENOSPC when the disk is full. */
@@ -83,8 +93,9 @@ int wal_switch(struct wal *w, struct wal_log *log);
 /* ---- appending ---- */
 
 /*
- * Step 1: room for a record of @size payload bytes. Returns 0; -EAGAIN with *@why = DELAY_LOG (window full, or space not yet
- * reserved: wal_pump goes on with it); -ENOSPC when the disk is full; -SHALE_EFAILED when poisoned; -E2BIG when it never fits.
+ * Step 1: room for a record of @size payload bytes. Returns 0; -EAGAIN (window full, or space not yet reserved: wal_pump goes on
+ * with it); -ENOSPC when the disk is full (goes away by itself when there is space: keep calling wal_pump); -SHALE_EFAILED
+ * when poisoned; -E2BIG when it never fits (wal_record_max).
  */
 int wal_reserve(struct wal *w, size_t size);
 
