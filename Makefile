@@ -56,9 +56,11 @@ tools      := $(notdir $(patsubst %/,%,$(dir $(wildcard tools/*/main.c))))
 programs   := $(OUT)/shaled $(addprefix $(OUT)/,$(tools))
 libraries  := $(OUT)/libshale.so $(OUT)/libshale.a
 
-test_src   := $(wildcard tests/*/test_*.c)
-TESTS      ?= $(tests)
+# TEST_FOLDERS="shm engine": only theirs. TESTS: single programs.
+TEST_FOLDERS ?= *
+test_src   := $(wildcard $(TEST_FOLDERS:%=tests/%/test_*.c))
 tests      := $(patsubst tests/%.c,$(OUT)/tests/%,$(test_src))
+TESTS      ?= $(tests)
 
 .PHONY: all check demo bench install uninstall deps format help clean
 all: $(libraries) $(programs)
@@ -111,7 +113,7 @@ $(OUT)/tests/$(1)/test_%: $(OUT)/obj/tests/$(1)/test_%.o $(call objects,$(wildca
 		$(filter-out tests/$(1)/test_%,$(wildcard tests/$(1)/*.c))) \
 		$(OUT)/libdaemon.a $(OUT)/libengine.a $(OUT)/libtools.a $(OUT)/libshale.a
 	@mkdir -p $$(@D)
-	$$(CC) $$(ALL_LDFLAGS) -o $$@ $$^ -lcheck -lm -lrt -lsubunit -lleveldb $$(filter-out -ljemalloc,$$(DAEMON_LIBS))
+	$$(CC) $$(ALL_LDFLAGS) -o $$@ $$^ -lcheck -lm -lrt -lsubunit -lleveldb $$(filter-out -ljemalloc,$$(DAEMON_LIBS)) -ljansson
 endef
 $(foreach d,$(patsubst tests/%/,%,$(sort $(dir $(test_src)))),$(eval $(call test_rule,$(d))))
 .SECONDARY:
@@ -165,7 +167,7 @@ help:
 	@echo 'targets'
 	@echo '  all        the default: shaled, libshale, shalectl, shale-run, shale-bench, the demo'
 	@echo '  demo       four writers, a scanner, two kills; read back by us and by stock LevelDB'
-	@echo '  check      all tests; one: make check TESTS=build/release/tests/shm/test_ring'
+	@echo '  check      all tests; one: make check TESTS=build/release/tests/shm/test_ring; TEST_FOLDERS="shm engine"'
 	@echo '  bench      shale against LevelDB in process, on this machine'
 	@echo '  install    into PREFIX ($(PREFIX)), below DESTDIR; uninstall takes it away'
 	@echo '  deps       installs the Debian packages, or prints the line that does; called by itself'

@@ -150,7 +150,9 @@ START_TEST(open_by_directory)
 	struct shale_options options = SHALE_OPTIONS_INIT;
 	struct shale_db *db;
 
-	proc_begin(&d);
+	proc_init(&d, NULL, NULL);
+	snprintf(d.socket, sizeof(d.socket), "%s/db/shale.sock", d.scratch); /* where shaled puts it by itself */
+	proc_start(&d);
 	options.connect_ms = 500;
 	ck_assert_msg(shale_open(d.database, &options, &db) == 0, "%s", shale_last_error(NULL));
 	proc_put(db, "a", "1");
