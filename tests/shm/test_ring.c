@@ -404,7 +404,7 @@ struct stress {
 	uint64_t requests;
 	uint64_t seed;
 	int doorbell;
-	bool sleepy;             /* park at any moment instead of spinning */
+	bool sleepy;             /* one request at a time, and both sides go to sleep at any moment */
 	_Atomic bool lost;       /* somebody slept through a wake */
 	uint64_t sleeps, dozes;  /* daemon, client */
 };
@@ -434,6 +434,28 @@ static void wait_for_doorbell(struct stress *s)
 	must(read(s->doorbell, &n, sizeof(n)) == sizeof(n));
 }
 
+/* Ties the calling thread to the @nth core that it may use: woken threads are else put on the waker's core and never meet. */
+static void pin(int nth)
+{
+	cpu_set_t allowed, one;
+	int n;
+
+	ck_ok(sched_getaffinity(0, sizeof(allowed), &allowed));
+	nth %= CPU_COUNT(&allowed);
+	for (n = 0; !CPU_ISSET(n, &allowed) || nth-- > 0; n++)
+		;
+	CPU_ZERO(&one);
+	CPU_SET(n, &one);
+	ck_ok(sched_setaffinity(0, sizeof(one), &one));
+}
+
+/* Up to some 100 ns: brings the two sides' steps across each other in every order. */
+static void dawdle(uint64_t *rng)
+{
+	for (uint64_t n = test_random(rng) % 8; n > 0; n--)
+		cpu_relax();
+}
+
 static void *serve(void *arg)
 {
 	struct stress *s = arg;
@@ -441,11 +463,13 @@ static void *serve(void *arg)
 	uint64_t rng = s->seed ^ 0xdae, served = 0;
 	struct sqe taken[64];
 
+	pin(0);
 	while (served < s->requests) {
 		int n = ring_sq_take(ring, taken, (uint32_t)(1 + test_random(&rng) % ARRAY_SIZE(taken)));
 
 		must(n >= 0);
 		if (n == 0) {
+			dawdle(&rng);
 			if (s->sleepy && test_random(&rng) % 2 && ring_daemon_park(ring)) {
 				s->sleeps++;
 				wait_for_doorbell(s);
@@ -466,8 +490,8 @@ static void *serve(void *arg)
 					ring_wake_client(ring);
 				sched_yield();
 			}
-			if (s->sleepy && test_random(&rng) % 16 == 0)
-				sched_yield();
+			if (s->sleepy)
+				dawdle(&rng);
 		}
 		if (ring_cq_publish(ring))
 			ring_wake_client(ring);
@@ -487,6 +511,8 @@ static void drive(struct stress *s)
 		bool idle = true;
 
 		n = n ? (uint32_t)(test_random(&rng) % (n + 1)) : 0;
+		if (s->sleepy) /* a later request would hide that the wake for this one was lost */
+			n = sent == seen;
 		n = (uint32_t)min_size(n, places - (sent - seen));
 		for (uint32_t i = 0; i < n; i++, sent++) {
 			uint64_t off = sent % places * sizeof(uint64_t);
@@ -504,8 +530,9 @@ static void drive(struct stress *s)
 			seen++;
 			idle = false;
 		}
-		if (!idle || n || seen == sent)
+		if (!idle || seen == sent || (n && !s->sleepy))
 			continue;
+		dawdle(&rng);
 		if (s->sleepy && test_random(&rng) % 2) {
 			s->dozes++;
 			/* Something is in flight, so this must be woken; ten seconds are no delay that a scheduler makes. */
@@ -527,6 +554,7 @@ static void stress(uint32_t entries, uint64_t requests, bool sleepy, uint32_t st
 	pair_init(&s.pair, entries);
 	pair_start_at(&s.pair, start);
 	ck_ok(pthread_create(&thread, NULL, serve, &s));
+	pin(1); /* after the thread was made, which inherits */
 	drive(&s);
 	ck_ok(pthread_join(thread, NULL));
 	check(&s.pair);
@@ -550,7 +578,63 @@ START_TEST(no_wake_is_lost)
 }
 END_TEST
 
+/* One step of two threads at the same moment, many times over. */
+struct litmus {
+	struct pair pair;
+	_Atomic uint64_t go, done; /* round that is started; round that the other thread has ended */
+	uint64_t rounds;
+	bool parked;
+};
+
+static void *park_each_round(void *arg)
+{
+	struct litmus *l = arg;
+
+	pin(0);
+	for (uint64_t round = 1; round <= l->rounds; round++) {
+		while (atomic_load_explicit(&l->go, memory_order_acquire) != round)
+			wait_a_moment();
+		l->parked = ring_daemon_park(&l->pair.daemon);
+		atomic_store_explicit(&l->done, round, memory_order_release);
+	}
+	return NULL;
+}
+
+/*
+ * Publishing and parking at the same instant: the client sees the flag, or the daemon sees the tail. Both missing each other
+ * is what a mere release would allow, within the nanoseconds of a store buffer, which the sleeping test above cannot hit.
+ */
+START_TEST(publish_and_park_see_each_other)
+{
+	struct litmus l = {.rounds = 500000};
+	struct sqe taken;
+	pthread_t thread;
+
+	pair_init(&l.pair, ENTRIES);
+	ck_ok(pthread_create(&thread, NULL, park_each_round, &l));
+	pin(1);
+	for (uint64_t round = 1; round <= l.rounds; round++) {
+		bool ring_it;
+
+		*ring_sq_slot(&l.pair.client, 0) = (struct sqe){.user_data = round};
+		atomic_store_explicit(&l.go, round, memory_order_release);
+		for (uint64_t n = round % 64; n > 0; n--)
+			__asm__ __volatile__("");
+		ring_it = ring_sq_publish(&l.pair.client, 1);
+		while (atomic_load_explicit(&l.done, memory_order_acquire) != round)
+			wait_a_moment();
+		must(ring_it || !l.parked);
+		ring_daemon_unpark(&l.pair.daemon);
+		must(ring_sq_take(&l.pair.daemon, &taken, 1) == 1);
+		l.pair.daemon.in_flight = 0;
+	}
+	ck_ok(pthread_join(thread, NULL));
+	must(l.pair.client.sq_tail == l.rounds);
+	pair_fini(&l.pair);
+}
+END_TEST
+
 TEST_MAIN("ring", 60, sizes_are_bounded, constant_page_is_checked, in_order_and_whole, indices_wrap,
 	  undrained_client_is_held_back, publish_makes_visible, hostile_tail_is_refused, hostile_head_is_refused,
 	  wrong_daemon_index_is_survived, scribbled_channel_is_survived, state_ends_the_sleep, doorbell_only_when_parked,
-	  two_threads_pass_two_million, no_wake_is_lost)
+	  two_threads_pass_two_million, no_wake_is_lost, publish_and_park_see_each_other)
