@@ -332,8 +332,8 @@ START_TEST(two_jobs_on_disjoint_ranges)
 }
 END_TEST
 
-/* A file whose own inputs are free, but whose range reaches into what a running job will write, waits: outputs must not overlap. */
-START_TEST(range_of_running_job_is_kept_clear)
+/* A file that would need, below, what a running job rewrites waits: two jobs must not both replace one file. */
+START_TEST(shared_input_below_waits)
 {
 	struct compaction *a;
 
@@ -768,7 +768,7 @@ TEST_MAIN("compact_pick", 30, nothing_below_targets, scores_by_files_then_bytes,
 	  pointer_goes_round_the_level, level0_takes_the_closure, next_level_by_overlap, boundary_joins_inputs0,
 	  boundary_joins_inputs1, expansion_when_free, boundary_joins_expanded_inputs0, boundary_joins_expanded_inputs1,
 	  no_expansion_when_below_grows, no_expansion_past_the_limit, trivial_move_rule, two_jobs_on_disjoint_ranges,
-	  range_of_running_job_is_kept_clear, neighbour_levels_conflict_on_common_range, one_level0_job_at_a_time,
+	  shared_input_below_waits, neighbour_levels_conflict_on_common_range, one_level0_job_at_a_time,
 	  next_level_when_the_first_is_busy, score_without_what_is_leaving, expansion_leaves_running_files,
 	  random_jobs_never_collide, manual_goes_piece_by_piece, manual_does_not_cut_level0, manual_waits_for_running,
 	  flush_level_rule, flush_keeps_out_of_running_outputs, compaction_keeps_out_of_a_running_flush,
