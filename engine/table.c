@@ -27,6 +27,7 @@ void table_unref(struct table *t)
 	io_close(t->file);
 	block_unref(t->index);
 	block_unref(t->filter);
+	free(t->heads);
 	free(t);
 }
 
@@ -42,7 +43,7 @@ struct io_file *table_file(const struct table *t)
 
 size_t table_memory(const struct table *t)
 {
-	return t->index->size + (t->filter ? t->filter->size : 0);
+	return t->index->size + (t->heads ? t->index->restarts * sizeof(*t->heads) : 0) + (t->filter ? t->filter->size : 0);
 }
 
 /* ---- handles and stored blocks ---- */
@@ -122,71 +123,6 @@ int block_from_stored(const struct table *t, struct block_handle h, const unsign
 	return 0;
 }
 
-/* ---- the index ---- */
-
-/* Moves @it, over the index, to the entry of the block at @offset. */
-static bool find_block(const struct table *t, struct block_iter *it, uint64_t offset)
-{
-	uint32_t low = 0, high = t->index->restarts;
-	struct block_handle h;
-
-	if (high == 0)
-		return false;
-	/* The last restart point at or before the offset; with one per entry, that is it. */
-	for (high--; low < high;) {
-		uint32_t middle = low + (high - low + 1) / 2;
-
-		block_iter_restart(it, middle);
-		if (!it->base.valid || table_handle(t, it->base.value, &h) < 0)
-			return false;
-		if (h.offset <= offset)
-			low = middle;
-		else
-			high = middle - 1;
-	}
-	for (block_iter_restart(it, low); it->base.valid; iter_next(&it->base)) {
-		if (table_handle(t, it->base.value, &h) < 0 || h.offset > offset)
-			return false;
-		if (h.offset == offset)
-			return true;
-	}
-	return false;
-}
-
-unsigned table_following_blocks(const struct table *t, struct block_handle h, struct block_handle *out, unsigned max)
-{
-	uint64_t expect = h.offset;
-	struct block_iter it;
-	unsigned n = 0;
-
-	block_iter_init(&it);
-	block_iter_set(&it, t->index, false, true);
-	if (find_block(t, &it, h.offset)) {
-		for (; n < max && it.base.valid; iter_next(&it.base)) {
-			if (table_handle(t, it.base.value, &out[n]) < 0 || out[n].offset != expect)
-				break;
-			expect += out[n].size + BLOCK_TRAILER;
-			n++;
-		}
-	}
-	block_iter_fini(&it);
-	return n;
-}
-
-uint64_t table_offset_of(const struct table *t, struct slice ikey)
-{
-	struct block_handle h = {.offset = t->data_end};
-	struct block_iter it;
-
-	block_iter_init(&it);
-	block_iter_set(&it, t->index, false, true);
-	iter_seek(&it.base, ikey);
-	if (it.base.valid && table_handle(t, it.base.value, &h) < 0)
-		h.offset = t->data_end;
-	block_iter_fini(&it);
-	return h.offset;
-}
-
 /* ---- the probe ---- */
 
 /* 0 and the handle of the one block that can hold @ikey's user key at or below its sequence; TABLE_ABSENT; failure. */
@@ -196,8 +132,7 @@ static int probe_index(const struct table *t, struct slice ikey, struct block_ha
 	int rc;
 
 	block_iter_init(&it);
-	block_iter_set(&it, t->index, false, true);
-	iter_seek(&it.base, ikey);
+	table_index_seek(t, &it, ikey);
 	if (it.base.valid)
 		rc = table_handle(t, it.base.value, out);
 	else

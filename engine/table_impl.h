@@ -22,6 +22,8 @@ struct table {
 	uint64_t data_end;     /* where the metaindex begins: what lies before is data and filter */
 	struct io_file *file;
 	struct block *index;
+	uint64_t *heads;       /* of the index keys, one per restart point (table_index.c); NULL: searched without */
+	struct slice head_prefix; /* what all index keys begin with; into index */
 	struct block *filter;  /* the filter block's raw bytes; NULL: none */
 	char name[FILE_NAME_MAX];
 };
@@ -37,6 +39,11 @@ int table_handle(const struct table *t, struct slice value, struct block_handle 
 /* As block_from_stored, for bytes that are no entries (the filter): restart points are not looked for. */
 int block_unpack(const struct table *t, struct block_handle h, const unsigned char *stored, struct block **out,
 		 struct err_info *err);
+
+/* Proves every entry of t->index (an internal key, the handle of a block behind the one before) and makes its heads. 0, -SHALE_ECORRUPT, -ENOMEM. */
+int table_index_check(struct table *t);
+/* Moves @it (initialised) to the first entry of the index >= @ikey, or to no entry. */
+void table_index_seek(const struct table *t, struct block_iter *it, struct slice ikey);
 
 #define TABLE_LOAD_READ 1 /* the machine wants load->{buf, len, offset} read from load->table->file */
 

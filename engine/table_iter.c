@@ -98,7 +98,7 @@ static void seek(struct iter *base, struct slice ikey)
 {
 	struct table_iter *it = container_of(base, struct table_iter, base);
 
-	iter_seek(&it->index.base, ikey);
+	table_index_seek(it->table, &it->index, ikey);
 	if (!load_block(it))
 		return;
 	iter_seek(&it->data.base, ikey);

@@ -91,35 +91,15 @@ static int read_footer(struct table_load *l)
 	return 0;
 }
 
-/* Every entry must be an internal key and the handle of a block that lies behind the one before: proved once, here. */
-static int check_index(struct table_load *l)
-{
-	struct block_handle h;
-	struct block_iter it;
-	uint64_t end = 0;
-	int rc = 0;
-
-	block_iter_init(&it);
-	block_iter_set(&it, l->table->index, false, true);
-	for (iter_seek_first(&it.base); it.base.valid && rc == 0; iter_next(&it.base)) {
-		if (table_handle(l->table, it.base.value, &h) < 0 || h.offset < end)
-			rc = -SHALE_ECORRUPT;
-		else
-			end = h.offset + h.size + BLOCK_TRAILER;
-	}
-	if (rc == 0)
-		rc = it.base.status;
-	block_iter_fini(&it);
-	if (rc == -SHALE_ECORRUPT)
-		rc = corrupt(l, l->handle[LOAD_INDEX].offset, "the index does not make sense");
-	return rc;
-}
-
 static int take_index(struct table_load *l, const unsigned char *stored)
 {
 	int rc = block_from_stored(l->table, l->handle[LOAD_INDEX], stored, &l->table->index, l->err);
 
-	return rc < 0 ? rc : check_index(l);
+	if (rc == 0)
+		rc = table_index_check(l->table);
+	else
+		return rc;
+	return rc == -SHALE_ECORRUPT ? corrupt(l, l->handle[LOAD_INDEX].offset, "the index does not make sense") : rc;
 }
 
 /* Looks for the filter; other entries (of other programs, or of versions to come) are none of our business. */
