@@ -47,7 +47,8 @@ int wal_open(struct io_env *env, struct io_queue *q, void *memory, size_t size, 
 
 	if (size < WAL_WINDOW_MIN || !is_power_of_two(size - WINDOW_PAGE))
 		return err_set(err, -EINVAL,
-			       "the WAL window has %zu bytes; it needs 4096 and a power of two of at least 256 KiB", size);
+			       "the WAL window has %zu bytes; it needs 4096 and a power of two of at least 256 KiB",
+			       size);
 	w = calloc(1, sizeof(*w));
 	if (!w)
 		return err_set(err, -ENOMEM, "out of memory");

@@ -46,8 +46,8 @@ size_t wal_record_max(size_t ring_bytes);
 
 /* What wal_window_recover found. */
 struct wal_recovery {
-	bool ignored;          /* a window was there but did not belong to this directory: `why` says so */
-	uint64_t bytes;        /* written into log files */
+	bool ignored;	/* a window was there but did not belong to this directory: `why` says so */
+	uint64_t bytes; /* written into log files */
 	char why[256];
 };
 
@@ -80,7 +80,7 @@ struct wal_log {
 	uint64_t number;
 	struct io_file *file;
 	uint64_t allocated; /* bytes reserved in the file; UINT64_MAX where the file system cannot reserve */
-	uint64_t inode;     /* its identity in the window */
+	uint64_t inode;	    /* its identity in the window */
 };
 
 /* Worker: creates %06llu.log, reserves @bytes, syncs the directory. On failure nothing is left. -ENOSPC when the disk is full. */
@@ -119,10 +119,10 @@ void wal_want_sync(struct wal *w, uint64_t position);
 uint64_t wal_appended(const struct wal *w);
 uint64_t wal_drained(const struct wal *w);
 uint64_t wal_synced(const struct wal *w);
-uint64_t wal_syncs(const struct wal *w);          /* fdatasyncs done */
-int wal_error(const struct wal *w);               /* 0, or the negative code that poisoned it */
-bool wal_idle(const struct wal *w);               /* nothing to drain, nothing in flight, no sync wanted */
-uint64_t wal_log_number(const struct wal *w);     /* of the current log */
-uint64_t wal_log_bytes(const struct wal *w);      /* in the current log */
+uint64_t wal_syncs(const struct wal *w);      /* fdatasyncs done */
+int wal_error(const struct wal *w);	      /* 0, or the negative code that poisoned it */
+bool wal_idle(const struct wal *w);	      /* nothing to drain, nothing in flight, no sync wanted */
+uint64_t wal_log_number(const struct wal *w); /* of the current log */
+uint64_t wal_log_bytes(const struct wal *w);  /* in the current log */
 
 #endif

@@ -178,7 +178,8 @@ static void start_sync(struct wal *w)
 	/* A target of its own: `sync_wanted` moves on all the time, and what waits first must not wait for that. */
 	if (w->sync_target <= w->synced)
 		w->sync_target = w->sync_wanted;
-	if (ended ? w->drained < f->end || w->synced >= f->end : w->sync_target <= w->synced || w->drained < w->sync_target)
+	if (ended ? w->drained < f->end || w->synced >= f->end
+		  : w->sync_target <= w->synced || w->drained < w->sync_target)
 		return;
 	w->sync_covers = w->drained < f->end ? w->drained : f->end;
 	w->sync = (struct io_req){.op = IO_FDATASYNC, .file = f->file, .done = sync_done, .context = w};

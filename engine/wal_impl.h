@@ -22,7 +22,7 @@ enum {
 };
 
 #define WINDOW_MAGIC UINT64_C(0x776f646e69572153) /* never zero: zero memory is no window */
-#define LOG_OPEN UINT64_MAX                       /* end of the log that is still appended to */
+#define LOG_OPEN UINT64_MAX			  /* end of the log that is still appended to */
 
 /*
  * The first page. Only the process that holds the database's lock writes it. The words that say "this is here" (magic, in_use) are
@@ -34,7 +34,7 @@ struct wal_window {
 	uint32_t log_slots;
 	uint64_t ring_size;
 	uint64_t dir_dev, dir_ino;
-	uint64_t salt;    /* of this incarnation; part of each entry's check */
+	uint64_t salt;	  /* of this incarnation; part of each entry's check */
 	char boot_id[40]; /* of the machine; as /proc/sys/kernel/random/boot_id, NUL-terminated */
 	/* Release stores after the bytes (appended) or after their write completed (drained); read by wal_window_recover. */
 	_Alignas(64) _Atomic uint64_t drained;
@@ -43,7 +43,7 @@ struct wal_window {
 		uint64_t number;
 		uint64_t base;
 		uint64_t inode;
-		uint64_t check;        /* wal_entry_check() of the three above */
+		uint64_t check;	       /* wal_entry_check() of the three above */
 		_Atomic uint64_t end;  /* LOG_OPEN until the next log begins */
 		_Atomic uint64_t used; /* 1, or 0: nothing here */
 	} log[WINDOW_LOGS];
@@ -85,7 +85,7 @@ struct wal_file {
 	struct io_file *file;
 	uint64_t base, end;
 	uint64_t allocated; /* file offset up to which space is reserved */
-	unsigned slot;      /* in the window */
+	unsigned slot;	    /* in the window */
 };
 
 /* One write from the ring to a file. */
@@ -102,8 +102,8 @@ struct wal {
 	struct wal_window *window;
 	unsigned char *ring;
 	uint64_t ring_size;
-	int error;       /* poisoned by */
-	bool abandoned;  /* completions touch nothing any more */
+	int error;	 /* poisoned by */
+	bool abandoned;	 /* completions touch nothing any more */
 	unsigned flying; /* requests in flight */
 
 	/* Positions: synced <= drained <= submitted <= appended. */
@@ -127,11 +127,11 @@ struct wal {
 	struct io_req allocate;
 	bool allocating;
 	uint64_t allocating_number; /* log that it is for */
-	uint64_t space_wanted;      /* file offset that wal_reserve could not have; 0: none */
+	uint64_t space_wanted;	    /* file offset that wal_reserve could not have; 0: none */
 
-	bool space_full;         /* the last allocation met ENOSPC … */
+	bool space_full;	 /* the last allocation met ENOSPC … */
 	uint64_t space_retry_at; /* … and may be tried again then (ns) */
-	unsigned retries;        /* writes that met ENOSPC and wait for another try … */
+	unsigned retries;	 /* writes that met ENOSPC and wait for another try … */
 	uint64_t write_retry_at; /* … then */
 };
 

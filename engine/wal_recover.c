@@ -73,7 +73,7 @@ uint64_t wal_file_inode(const struct io_file *file)
 /* A log of the window, read once and checked. */
 struct lost_log {
 	uint64_t number, base, inode;
-	uint64_t end;         /* of what was appended to it */
+	uint64_t end;	      /* of what was appended to it */
 	struct io_file *file; /* NULL: gone */
 };
 
@@ -146,8 +146,8 @@ static bool logs_possible(struct recovery *r)
 			.inode = entry->inode,
 			.end = atomic_load_explicit(&entry->end, memory_order_acquire),
 		};
-		if (used != 1 || entry->check != wal_entry_check(r->window->salt, entry) || log->base % WAL_BASE_ALIGN ||
-		    log->base > r->appended || log->end < log->base)
+		if (used != 1 || entry->check != wal_entry_check(r->window->salt, entry) ||
+		    log->base % WAL_BASE_ALIGN || log->base > r->appended || log->end < log->base)
 			return doubt(r, "its entry for log %" PRIu64 " is damaged", log->number);
 		log->end = log->end < r->appended ? log->end : r->appended;
 		r->logs++;
@@ -155,7 +155,8 @@ static bool logs_possible(struct recovery *r)
 	qsort(r->log, r->logs, sizeof(r->log[0]), by_base);
 	for (unsigned i = 0; i + 1 < r->logs; i++)
 		if (r->log[i].number >= r->log[i + 1].number || r->log[i].end > r->log[i + 1].base)
-			return doubt(r, "its logs %" PRIu64 " and %" PRIu64 " overlap", r->log[i].number, r->log[i + 1].number);
+			return doubt(r, "its logs %" PRIu64 " and %" PRIu64 " overlap", r->log[i].number,
+				     r->log[i + 1].number);
 	if (!r->logs)
 		return doubt(r, "it names no log");
 	return true;
@@ -171,7 +172,8 @@ static bool is_ours(struct recovery *r)
 	if (win->dir_dev != id.dev || win->dir_ino != id.ino)
 		return doubt(r, "it belongs to another directory");
 	if (!id.boot_id[0])
-		return doubt(r, "/proc/sys/kernel/random/boot_id cannot be read to tell whether the machine has restarted");
+		return doubt(
+			r, "/proc/sys/kernel/random/boot_id cannot be read to tell whether the machine has restarted");
 	if (memcmp(win->boot_id, id.boot_id, sizeof(id.boot_id)))
 		return doubt(r, "it was made before the machine restarted");
 	return true;
@@ -214,7 +216,8 @@ static int check_proof(struct recovery *r, const struct lost_log *log)
 		return rc;
 	for (uint64_t at = from; at < r->drained; at++)
 		if (bytes[at - from] != r->ring[at & (r->ring_size - 1)])
-			return !doubt(r, "log %" PRIu64 " holds other bytes than what had been written to it", log->number);
+			return !doubt(r, "log %" PRIu64 " holds other bytes than what had been written to it",
+				      log->number);
 	return 0;
 }
 
@@ -273,7 +276,9 @@ int wal_window_recover(struct io_env *env, struct io_queue *q, void *memory, siz
 		return 0;
 	rc = recover(&r, &failed);
 	if (rc < 0)
-		return err_set(err, rc, "%s cannot be completed from the WAL window: %s. Nothing is lost: remove the cause, then start again",
+		return err_set(err, rc,
+			       "%s cannot be completed from the WAL window: %s. Nothing is lost: remove the cause, "
+			       "then start again",
 			       file_name(name, FILE_LOG, failed), shale_strerror(rc));
 	return 0;
 }
