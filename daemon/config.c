@@ -270,7 +270,7 @@ static bool parse_value(struct config *c, const struct key *k, const char *value
 
 static void print_value(const struct config *c, const struct key *k, char *buf, size_t cap)
 {
-	uint64_t v = *value_at(c, k);
+	uint64_t v = k->type == T_UIDS ? 0 : *value_at(c, k);
 	size_t used = 0;
 
 	switch (k->type) {
@@ -504,7 +504,7 @@ void config_write(const struct config *c, bool explain, FILE *out)
 		print_value(c, k, value, sizeof(value));
 		if (explain) {
 			print_allowed(allowed, sizeof(allowed), k);
-			fprintf(out, "\n# %s.\n# Allowed: %s.\n", k->doc, allowed);
+			fprintf(out, "\n# %c%s.\n# Allowed: %s.\n", toupper((unsigned char)k->doc[0]), k->doc + 1, allowed);
 		}
 		fprintf(out, "%s%s =%s%s\n", comment, k->name, *value ? " " : "", value);
 	}

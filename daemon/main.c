@@ -3,9 +3,9 @@
 #include <stdio.h>
 #include <stdlib.h>
 
-#include "client/shale.h"
 #include "daemon/daemon.h"
 #include "daemon/log.h"
+#include "shm/base.h"
 #include "shm/error.h"
 
 /* What a supervisor or a script can tell apart. */

@@ -12,19 +12,10 @@
 #include <stdlib.h>
 
 #include "daemon/pending.h"
+#include "daemon/reads.h"
 #include "shm/error.h"
 
-/*
- * A snapshot of a database that was never written has sequence 0, which in a submission means "the latest". It travels as
- * this number instead, which no sequence can be (they have 56 bits).
- */
-#define SEQUENCE_EMPTY (UINT64_C(1) << 63)
-
-enum {
-	SCAN_CHUNK_MAX = 256 << 10, /* bytes of one chunk, so that a scan does not keep others waiting */
-	SCAN_READAHEAD = 64 << 10,
-	PROPERTY_NAME_MAX = 128,
-};
+enum { PROPERTY_NAME_MAX = 128 };
 
 /* ---- checks ---- */
 
@@ -54,272 +45,20 @@ static const char *violation(const struct session *s, const struct sqe *sqe)
 	return NULL;
 }
 
-static unsigned char *arena_out(const struct request *r)
-{
-	return r->session->arena + r->sqe.out_off;
-}
-
-static int copy_payload(struct request *r)
+int ops_copy_payload(struct request *r)
 {
 	return request_copy_in(r, r->session->arena + r->sqe.in_off, r->sqe.in_len);
 }
 
-/* Writes an answer of which all is known. */
-static void answer_bytes(struct service *svc, struct request *r, const void *data, size_t size)
+void ops_answer(struct service *svc, struct request *r, const void *data, size_t size)
 {
 	size_t n = min_size(size, r->sqe.out_len);
 
 	if (n)
-		memcpy(arena_out(r), data, n);
+		memcpy(r->session->arena + r->sqe.out_off, data, n);
 	r->session->bytes_out += n;
 	svc->stats.bytes_read_by_clients += n;
 	request_complete(svc, r, 0, (uint32_t)size);
-}
-
-/* ---- reads ---- */
-
-/* Pins the view, then chooses the sequence: in this order the read is linearizable. 0 or a negative code. */
-static int read_begin(struct service *svc, struct request *r)
-{
-	uint64_t sequence = r->sqe.sequence;
-
-	if (sequence) {
-		if (sequence == SEQUENCE_EMPTY)
-			sequence = 0;
-		else if (sequence > SEQUENCE_MAX)
-			return -SHALE_EOUSTED;
-		if (!session_snapshot_has(r->session, sequence) && !engine_snapshot_held(svc->engine, sequence))
-			return -SHALE_EOUSTED;
-	}
-	r->view = engine_view(svc->engine);
-	if (unlikely(!r->view))
-		return -ENOMEM;
-	r->sequence = r->sqe.sequence ? sequence : engine_last_sequence(svc->engine);
-	r->ctx.no_fill = r->sqe.flags & SQE_NO_FILL;
-	return 0;
-}
-
-static void on_fetched(struct read_ctx *ctx)
-{
-	struct request *r = container_of(ctx, struct request, ctx);
-
-	list_remove(&r->link);
-	r->state = REQUEST_READY;
-	list_push_back(&r->service->ready, &r->link);
-}
-
-static void fetch(struct service *svc, struct request *r)
-{
-	int rc;
-
-	r->delay |= DELAY_READ;
-	request_wait(svc, r, REQUEST_FETCHING, NULL);
-	rc = read_ctx_fetch(&r->ctx, on_fetched);
-	if (rc < 0)
-		request_complete(svc, r, rc, 0);
-}
-
-static void probe_get(struct service *svc, struct request *r)
-{
-	struct slice value;
-	int rc = engine_get(r->view, &r->ctx, r->sequence, slice_of(r->in, r->sqe.in_len), &value);
-
-	if (rc == READ_MISS) {
-		fetch(svc, r);
-		return;
-	}
-	svc->stats.gets++;
-	if (rc == 0) {
-		svc->stats.gets_found++;
-		answer_bytes(svc, r, value.data, value.size);
-	} else {
-		request_complete(svc, r, rc, 0);
-	}
-}
-
-static void op_get(struct service *svc, struct request *r)
-{
-	int rc = r->sqe.in_len > svc->config->max_key ? -E2BIG : copy_payload(r);
-
-	if (rc == 0)
-		rc = read_begin(svc, r);
-	if (rc == 0)
-		probe_get(svc, r);
-	else
-		request_complete(svc, r, rc, 0);
-}
-
-static void probe_scan(struct service *svc, struct request *r)
-{
-	struct scan *scan = &r->scan;
-	int rc = engine_scan(r->view, &r->ctx, scan);
-
-	/* An entry that is larger than the chunk may be alone in it, as long as the client has the room. */
-	if (rc == 0 && !scan->count && scan->needed > scan->out_size && scan->needed <= r->sqe.out_len) {
-		scan->out_size = scan->needed;
-		rc = engine_scan(r->view, &r->ctx, scan);
-	}
-	if (rc == READ_MISS) {
-		fetch(svc, r);
-		return;
-	}
-	if (rc < 0) {
-		request_complete(svc, r, rc, 0);
-		return;
-	}
-	svc->stats.scans++;
-	svc->stats.scan_entries += scan->count;
-	svc->stats.bytes_read_by_clients += scan->used;
-	r->session->bytes_out += scan->used;
-	if (scan->more)
-		r->flags |= CQE_MORE;
-	request_complete(svc, r, 0, (uint32_t)(!scan->count && scan->needed ? scan->needed : scan->used));
-}
-
-static int scan_begin(struct service *svc, struct request *r)
-{
-	struct scan_args args;
-	size_t keys, room = min_size(r->sqe.out_len, SCAN_CHUNK_MAX);
-	int rc;
-
-	if (r->sqe.in_len < sizeof(args))
-		return -EINVAL;
-	if (r->sqe.in_len > sizeof(args) + 2 * svc->config->max_key)
-		return -E2BIG;
-	rc = copy_payload(r);
-	if (rc < 0)
-		return rc;
-	memcpy(&args, r->in, sizeof(args));
-	keys = r->sqe.in_len - sizeof(args);
-	if (args.start_len > keys || args.limit_len != keys - args.start_len)
-		return -EINVAL;
-	rc = read_begin(svc, r);
-	if (rc < 0)
-		return rc;
-	if (args.max_bytes)
-		room = min_size(room, args.max_bytes);
-	r->scan = (struct scan){
-		.sequence = r->sequence,
-		.reverse = r->sqe.flags & SQE_REVERSE,
-		.exclusive = r->sqe.flags & SQE_EXCLUSIVE,
-		.has_start = r->sqe.flags & SQE_HAS_START,
-		.has_limit = r->sqe.flags & SQE_HAS_LIMIT,
-		.start = slice_of(r->in + sizeof(args), args.start_len),
-		.limit = slice_of(r->in + sizeof(args) + args.start_len, args.limit_len),
-		.max_count = args.max_count,
-		.out = arena_out(r),
-		.out_size = room,
-	};
-	if (!args.max_count || args.max_count > 16)
-		r->ctx.readahead = SCAN_READAHEAD;
-	return 0;
-}
-
-static void op_scan(struct service *svc, struct request *r)
-{
-	int rc = scan_begin(svc, r);
-
-	if (rc == 0)
-		probe_scan(svc, r);
-	else
-		request_complete(svc, r, rc, 0);
-}
-
-/*
- * Every key is asked before the answer counts, so that one round fetches all missing blocks. A key's value that does not fit is
- * left out (its length says so), and the completion's len tells the room that all together take.
- */
-static void probe_multiget(struct service *svc, struct request *r)
-{
-	const unsigned char *p = r->in + 4, *end = r->in + r->sqe.in_len;
-	unsigned char *out = arena_out(r);
-	uint32_t count = load_le32(r->in);
-	uint64_t need = 0;
-	size_t used = 0;
-	bool missed = false;
-
-	for (uint32_t i = 0; i < count; i++) {
-		struct slice key, value = {0};
-		unsigned char head[8];
-		size_t entry;
-		int rc;
-
-		p = length_prefixed_get(p, end, &key); /* op_multiget() saw that all are there */
-		rc = engine_get(r->view, &r->ctx, r->sequence, key, &value);
-		missed |= rc == READ_MISS;
-		if (missed)
-			continue;
-		if (rc)
-			value.size = 0;
-		entry = sizeof(head) + value.size;
-		need += entry;
-		if (entry > r->sqe.out_len - used)
-			continue;
-		store_le32(head, (uint32_t)rc);
-		store_le32(head + 4, (uint32_t)value.size);
-		memcpy(out + used, head, sizeof(head));
-		if (value.size)
-			memcpy(out + used + sizeof(head), value.data, value.size);
-		used += entry;
-	}
-	if (missed) {
-		fetch(svc, r);
-		return;
-	}
-	svc->stats.gets += count;
-	svc->stats.bytes_read_by_clients += used;
-	r->session->bytes_out += used;
-	request_complete(svc, r, need > UINT32_MAX ? -E2BIG : 0, need > UINT32_MAX ? 0 : (uint32_t)need);
-}
-
-static int multiget_begin(struct service *svc, struct request *r)
-{
-	const unsigned char *p, *end;
-	uint32_t count;
-	int rc;
-
-	if (r->sqe.in_len < 4)
-		return -EINVAL;
-	if (r->sqe.in_len > svc->config->max_request)
-		return -E2BIG;
-	rc = copy_payload(r);
-	if (rc < 0)
-		return rc;
-	count = load_le32(r->in);
-	p = r->in + 4;
-	end = r->in + r->sqe.in_len;
-	for (uint32_t i = 0; i < count; i++) {
-		struct slice key;
-
-		p = length_prefixed_get(p, end, &key);
-		if (!p)
-			return -EINVAL;
-		if (key.size > svc->config->max_key)
-			return -E2BIG;
-	}
-	return p == end ? read_begin(svc, r) : -EINVAL;
-}
-
-static void op_multiget(struct service *svc, struct request *r)
-{
-	int rc = multiget_begin(svc, r);
-
-	if (rc == 0)
-		probe_multiget(svc, r);
-	else
-		request_complete(svc, r, rc, 0);
-}
-
-void ops_reprobe(struct service *svc, struct request *r)
-{
-	if (!r->session)
-		request_complete(svc, r, 0, 0); /* nobody waits for it any more */
-	else if (r->sqe.op == OP_GET)
-		probe_get(svc, r);
-	else if (r->sqe.op == OP_SCAN)
-		probe_scan(svc, r);
-	else
-		probe_multiget(svc, r);
 }
 
 /* ---- writes ---- */
@@ -485,7 +224,7 @@ static void op_write(struct service *svc, struct request *r)
 static void op_compact(struct service *svc, struct request *r)
 {
 	struct slice a, b;
-	int rc = r->sqe.in_len > 2 * (svc->config->max_key + VARINT32_MAX) ? -E2BIG : copy_payload(r);
+	int rc = r->sqe.in_len > 2 * (svc->config->max_key + VARINT32_MAX) ? -E2BIG : ops_copy_payload(r);
 
 	if (rc == 0)
 		rc = two_keys(svc, r, &a, &b);
@@ -553,7 +292,7 @@ static void op_property(struct service *svc, struct request *r)
 {
 	char *text = NULL;
 	struct slice name;
-	int rc = r->sqe.in_len > PROPERTY_NAME_MAX ? SHALE_NOTFOUND : copy_payload(r);
+	int rc = r->sqe.in_len > PROPERTY_NAME_MAX ? SHALE_NOTFOUND : ops_copy_payload(r);
 
 	if (rc) {
 		request_complete(svc, r, rc, 0);
@@ -562,7 +301,7 @@ static void op_property(struct service *svc, struct request *r)
 	name = slice_of(r->in, r->sqe.in_len);
 	rc = slice_equal(name, slice_str("shale.config")) ? config_text(svc, &text) : engine_property(svc->engine, name, &text);
 	if (rc == 0)
-		answer_bytes(svc, r, text, strlen(text));
+		ops_answer(svc, r, text, strlen(text));
 	else
 		request_complete(svc, r, rc, 0);
 	free(text);
@@ -572,7 +311,7 @@ static void op_sizes(struct service *svc, struct request *r)
 {
 	unsigned char bytes[8];
 	struct slice start, limit;
-	int rc = r->sqe.in_len > 2 * (svc->config->max_key + VARINT32_MAX) ? -E2BIG : copy_payload(r);
+	int rc = r->sqe.in_len > 2 * (svc->config->max_key + VARINT32_MAX) ? -E2BIG : ops_copy_payload(r);
 
 	if (rc == 0)
 		rc = two_keys(svc, r, &start, &limit);
@@ -581,7 +320,7 @@ static void op_sizes(struct service *svc, struct request *r)
 		return;
 	}
 	store_le64(bytes, engine_approximate_size(svc->engine, start, limit));
-	answer_bytes(svc, r, bytes, sizeof(bytes));
+	ops_answer(svc, r, bytes, sizeof(bytes));
 }
 
 /* What waits and can be taken back is completed as cancelled; what is applied already is not: the client hears -ENOENT. */
@@ -631,13 +370,13 @@ void ops_execute(struct service *svc, struct session *s, const struct sqe *sqe)
 		request_complete(svc, r, 0, 0);
 		break;
 	case OP_GET:
-		op_get(svc, r);
+		read_get(svc, r);
 		break;
 	case OP_WRITE:
 		op_write(svc, r);
 		break;
 	case OP_SCAN:
-		op_scan(svc, r);
+		read_scan(svc, r);
 		break;
 	case OP_SNAPSHOT:
 		op_snapshot(svc, r);
@@ -658,7 +397,7 @@ void ops_execute(struct service *svc, struct session *s, const struct sqe *sqe)
 		op_compact(svc, r);
 		break;
 	case OP_MULTIGET:
-		op_multiget(svc, r);
+		read_multiget(svc, r);
 		break;
 	case OP_CANCEL:
 		op_cancel(svc, r);

@@ -7,10 +7,13 @@
 /* Checks and executes one submission (a private copy): it is completed, waits, or its session is broken. */
 void ops_execute(struct service *svc, struct session *s, const struct sqe *sqe);
 
-/* Probes a read again. */
-void ops_reprobe(struct service *svc, struct request *r);
-
 /* Tries a stalled write, flush or compaction again. True when it is no longer stalled (completed or waiting for something else). */
 bool ops_retry(struct service *svc, struct request *r);
+
+/* Makes r->in a private copy of the payload. 0 or -ENOMEM. */
+int ops_copy_payload(struct request *r);
+
+/* Completes with an answer of which all is known, cut to the room that the client gave. */
+void ops_answer(struct service *svc, struct request *r, const void *data, size_t size);
 
 #endif

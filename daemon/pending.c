@@ -1,6 +1,7 @@
 #include "daemon/pending.h"
 
 #include "daemon/ops.h"
+#include "daemon/reads.h"
 #include "shm/error.h"
 
 enum { STALL_LOOK_NS = 100000000 }; /* a stalled write is tried this often even when nothing is heard of the engine */
@@ -116,7 +117,7 @@ unsigned pending_run_ready(struct service *svc)
 	unsigned n = 0;
 
 	for (; (l = list_pop(&svc->ready)); n++)
-		ops_reprobe(svc, container_of(l, struct request, link));
+		read_again(svc, container_of(l, struct request, link));
 	return n;
 }
 

@@ -1,5 +1,5 @@
 /*
- * service.c - the loop, and the life of sessions in it.
+ * service.c - the loop.
  *
  * One pass
  *	1. io_queue_poll: doorbells, the inbox, blocks that arrived, WAL writes and syncs that ended
@@ -17,7 +17,6 @@
  */
 #include "daemon/service.h"
 
-#include <poll.h>
 #include <sched.h>
 #include <stdio.h>
 #include <sys/eventfd.h>
@@ -25,6 +24,7 @@
 
 #include "daemon/ops.h"
 #include "daemon/pending.h"
+#include "daemon/roster.h"
 #include "daemon/stats.h"
 #include "shm/error.h"
 #include "shm/sigbus.h"
@@ -34,11 +34,10 @@ static const uint64_t SESSION_IDLE_NS = MILLISECOND;        /* an idle session i
 static const uint64_t STATS_EVERY_NS = 100 * MILLISECOND;
 static const uint64_t CLOSING_MAX_NS = 5000 * MILLISECOND;  /* how long a clean end waits for what is in flight */
 static const uint64_t RETRY_NS = 1000 * MILLISECOND;        /* how often a full disk is tried again */
-static const uint64_t CLOG_MIN_NS = MILLISECOND, CLOG_MAX_NS = 100 * MILLISECOND;
 
 /* ---- waking ---- */
 
-static void ring_event(int fd)
+void service_ring(int fd)
 {
 	const uint64_t one = 1;
 	ssize_t ignored = write(fd, &one, sizeof(one));
@@ -50,7 +49,7 @@ void service_wake(struct service *svc)
 {
 	/* seq_cst, after the caller's store: pairs with service_sleep(). */
 	if (atomic_exchange_explicit(&svc->sleeping, false, memory_order_seq_cst))
-		ring_event(svc->event);
+		service_ring(svc->event);
 }
 
 void service_stop(struct service *svc)
@@ -71,218 +70,12 @@ void service_post(struct service *svc, struct session *s, unsigned bits)
 	service_wake(svc);
 }
 
-static void tell_control(struct service *svc, struct session *s, unsigned bits)
-{
-	mailbox_post(&svc->outbox, &s->out, bits);
-	ring_event(svc->outbox_event);
-}
-
 static void on_event(struct io_req *req)
 {
 	struct service *svc = req->context;
 
 	if (req->result >= 0) /* else the queue is being taken down */
 		io_submit(svc->queue, req);
-}
-
-/* ---- the life of a session ---- */
-
-void session_activate(struct service *svc, struct session *s)
-{
-	if (s->ending || s->active)
-		return;
-	if (s->parked)
-		ring_daemon_unpark(&s->ring);
-	s->parked = false;
-	s->active = true;
-	s->busy_ns = svc->now_ns;
-	list_remove(&s->link);
-	list_push_back(&svc->active, &s->link);
-	svc->active_count++;
-}
-
-static void deactivate(struct service *svc, struct session *s, struct list *where)
-{
-	svc->active_count -= s->active;
-	s->active = false;
-	list_remove(&s->link);
-	list_push_back(where, &s->link);
-}
-
-static void on_bell(struct io_req *req)
-{
-	struct session *s = req->context;
-	struct service *svc = s->service;
-
-	s->bell_armed = false;
-	if (s->ending)
-		return; /* let_go() comes by in this pass */
-	if (req->result < 0)
-		session_break(svc, s, "its doorbell cannot be read");
-	else
-		session_activate(svc, s);
-}
-
-/* True when it sleeps now; false when it has work after all. */
-static bool park(struct service *svc, struct session *s)
-{
-	if (!ring_daemon_park(&s->ring))
-		return false;
-	s->parked = true;
-	if (!s->bell_armed) {
-		s->bell_armed = true;
-		io_submit(svc->queue, &s->bell);
-	}
-	deactivate(svc, s, &svc->parked);
-	stats_session(svc, s);
-	return true;
-}
-
-/*
- * There are submissions, but none can be taken now. Either its requests in flight are as many as its ring holds: the first completion
- * brings it back. Or the client does not read its completions, and it will not ring when it does: it is looked at now and then, ever more
- * seldom. (libshale keeps fewer requests open than its ring has slots, so that is a stopped or a broken client.)
- */
-static void set_aside(struct service *svc, struct session *s, int room)
-{
-	if (room || svc->closing) {
-		deactivate(svc, s, &svc->parked);
-		return;
-	}
-	s->clogged_wait_ns = s->clogged_wait_ns ? min_size(2 * s->clogged_wait_ns, CLOG_MAX_NS) : CLOG_MIN_NS;
-	s->busy_ns = svc->now_ns;
-	deactivate(svc, s, &svc->clogged);
-}
-
-static uint64_t look_at_clogged(struct service *svc)
-{
-	uint64_t next = UINT64_MAX;
-	struct list *l, *after;
-
-	for (l = svc->clogged.next; l != &svc->clogged; l = after) {
-		struct session *s = container_of(l, struct session, link);
-
-		after = l->next;
-		if (svc->now_ns - s->busy_ns >= s->clogged_wait_ns)
-			session_activate(svc, s);
-		else if (s->busy_ns + s->clogged_wait_ns < next)
-			next = s->busy_ns + s->clogged_wait_ns;
-	}
-	return next;
-}
-
-static void release_snapshots(struct service *svc, struct session *s)
-{
-	while (s->snapshot_count) {
-		struct session_snapshot *snap = &s->snapshots[--s->snapshot_count];
-
-		region_snapshot_free(svc->region, snap->row);
-		engine_snapshot_release(svc->engine, snap->sequence);
-	}
-}
-
-/* From here on nothing of the session's channel is touched. let_go() hands it back at the end of the pass. */
-static void session_end(struct service *svc, struct session *s)
-{
-	struct list *l;
-
-	if (s->ending)
-		return;
-	if (ring_cq_publish(&s->ring))
-		ring_wake_client(&s->ring);
-	deactivate(svc, s, &svc->ending);
-	s->ending = true;
-	s->parked = false;
-	while ((l = s->requests.next) != &s->requests)
-		request_abandon(svc, container_of(l, struct request, of_session));
-	list_remove(&s->dirty);
-	list_remove(&s->stalled_link);
-	release_snapshots(svc, s);
-	if (s->row >= 0)
-		region_session_remove(svc->region, s->row);
-	s->row = -1;
-	if (s->guard >= 0)
-		sigbus_guard_remove(s->guard);
-	s->guard = -1;
-	svc->session_count--;
-	svc->stats_changed = true;
-	if (s->bell_armed) {
-		struct pollfd room = {.fd = s->doorbell, .events = POLLOUT};
-
-		/* A client can fill the counter; then the read of it completes without us, and a write would block. */
-		if (poll(&room, 1, 0) == 1)
-			ring_event(s->doorbell);
-	}
-}
-
-void session_break(struct service *svc, struct session *s, const char *why)
-{
-	if (s->ending)
-		return;
-	svc->stats.protocol_errors++;
-	svc->stats.sessions_broken++;
-	log_braked(&svc->broken_brake, svc->now_ns, LOG_WARNING, "session of process %ld (%s, user %u) ended: %s", (long)s->pid,
-		   s->command, (unsigned)s->uid, why);
-	ring_daemon_set_state(&s->ring, CHANNEL_BROKEN);
-	session_end(svc, s);
-	tell_control(svc, s, SESSION_BROKEN);
-}
-
-static void let_go(struct service *svc)
-{
-	struct list *l, *next;
-
-	for (l = svc->ending.next; l != &svc->ending; l = next) {
-		struct session *s = container_of(l, struct session, link);
-
-		next = l->next;
-		if (s->bell_armed || !s->end_seen)
-			continue;
-		list_remove(&s->link);
-		tell_control(svc, s, SESSION_GONE); /* the last touch */
-	}
-}
-
-static void adopt(struct service *svc, struct session *s)
-{
-	s->service = svc;
-	s->bell = (struct io_req){
-		.op = IO_EVENT, .fd = s->doorbell, .buf = &s->bell_count, .len = sizeof(s->bell_count), .done = on_bell, .context = s};
-	list_push_back(&svc->active, &s->link);
-	s->active = true;
-	s->busy_ns = svc->now_ns;
-	svc->active_count++;
-	svc->session_count++;
-	svc->stats.sessions_ever++;
-	svc->stats_changed = true;
-	s->guard = sigbus_guard_add(s->channel.base, s->channel.size);
-	if (s->guard < 0) {
-		session_break(svc, s, "the table of guarded channels is full");
-		return;
-	}
-	s->row = region_session_add(svc->region, s->id, (uint32_t)s->pid, s->uid, s->command, svc->now_ns);
-	if (svc->closing) {
-		ring_daemon_set_state(&s->ring, CHANNEL_CLOSING);
-		session_end(svc, s);
-	}
-}
-
-static unsigned read_mail(struct service *svc)
-{
-	struct mail *mail;
-	unsigned bits, n = 0;
-
-	for (; (mail = mailbox_take(&svc->inbox, &bits)); n++) {
-		struct session *s = container_of(mail, struct session, in);
-
-		if (bits & SESSION_ADOPT)
-			adopt(svc, s);
-		if (bits & SESSION_END) {
-			s->end_seen = true; /* no further mail of the control thread is under way */
-			session_end(svc, s);
-		}
-	}
-	return n;
 }
 
 /* ---- one pass ---- */
@@ -306,7 +99,8 @@ static unsigned visit(struct service *svc, struct session *s)
 			break;
 		}
 		if (n == 0) {
-			set_aside(svc, s, room);
+			if ((!room || s->ring.in_flight == s->ring.entries) && ring_sq_waiting(&s->ring))
+				roster_set_aside(svc, s, room);
 			break;
 		}
 		s->closing_left -= svc->closing ? (unsigned)n : 0;
@@ -338,7 +132,7 @@ static unsigned visit_all(struct service *svc)
 		n = visit(svc, s);
 		work += n;
 		if (!n && s->active && svc->now_ns - s->busy_ns > SESSION_IDLE_NS)
-			park(svc, s);
+			roster_park(svc, s);
 	}
 	return work;
 }
@@ -409,7 +203,7 @@ static unsigned pass(struct service *svc)
 		service_fail(svc, polled);
 		polled = 0;
 	}
-	work = (unsigned)polled + read_mail(svc);
+	work = (unsigned)polled + roster_read_mail(svc);
 	/* Relaxed look first: the exchange costs a locked instruction. Whoever stores it also wakes us. */
 	if (unlikely(atomic_load_explicit(&svc->progress, memory_order_relaxed)) &&
 	    atomic_exchange_explicit(&svc->progress, false, memory_order_seq_cst)) {
@@ -443,7 +237,7 @@ static unsigned pass(struct service *svc)
 	work += pending_expire(svc);
 	show_completions(svc);
 	if (unlikely(!list_empty(&svc->ending)))
-		let_go(svc);
+		roster_let_go(svc);
 	if (svc->stats_changed && svc->now_ns - svc->stats_ns >= STATS_EVERY_NS)
 		stats_publish(svc);
 	return work;
@@ -459,7 +253,7 @@ static bool park_all(struct service *svc)
 		struct session *s = container_of(l, struct session, link);
 
 		next = l->next;
-		if (!park(svc, s)) {
+		if (!roster_park(svc, s)) {
 			s->busy_ns = svc->now_ns;
 			return false;
 		}
@@ -485,7 +279,7 @@ static void service_sleep(struct service *svc)
 	}
 	if (svc->stats_changed)
 		stats_publish(svc);
-	clogged = look_at_clogged(svc);
+	clogged = roster_look_at_clogged(svc);
 	if (svc->active_count)
 		return;
 	next = pending_next_ns(svc);

@@ -2,7 +2,8 @@
  * service.h - the service thread: every session's ring, the write path, cached reads, one io_queue.
  *
  * Everything here is the service thread's own, except what a line says otherwise. daemon/README.md tells what one pass of the
- * loop does; service.c is the loop and the life of sessions, ops.c executes requests, pending.c keeps those that wait.
+ * loop does; service.c is the loop, roster.c keeps the
+ * sessions, ops.c and reads.c execute requests, pending.c keeps those that wait.
  */
 #ifndef SHALE_DAEMON_SERVICE_H
 #define SHALE_DAEMON_SERVICE_H
@@ -77,6 +78,9 @@ void service_fini(struct service *svc); /* after service_run; the control thread
 int service_run(struct service *svc);
 
 /* ---- any thread ---- */
+
+/* Adds one to an eventfd. */
+void service_ring(int fd);
 
 /* Ends the loop's sleep. Call after storing what it is to see. Async-signal-unsafe, never blocks. */
 void service_wake(struct service *svc);

@@ -1,0 +1,260 @@
+/*
+ * reads.c - GET, SCAN, MULTIGET: probe; on a miss fetch all missing blocks at once, and probe again from the start.
+ *
+ * A probe runs over a view that the request keeps while it waits, at a sequence chosen after the view was taken, so that
+ * what it finds does not depend on how often it had to be repeated.
+ */
+#include "daemon/reads.h"
+
+#include "daemon/ops.h"
+#include "daemon/pending.h"
+#include "shm/error.h"
+
+enum {
+	SCAN_CHUNK_MAX = 256 << 10, /* bytes of one chunk, so that a scan does not keep others waiting */
+	SCAN_READAHEAD = 64 << 10,
+};
+
+/* Pins the view, then chooses the sequence: in this order the read is linearizable. 0 or a negative code. */
+static int read_begin(struct service *svc, struct request *r)
+{
+	uint64_t sequence = r->sqe.sequence;
+
+	if (sequence) {
+		if (sequence == SEQUENCE_EMPTY)
+			sequence = 0;
+		else if (sequence > SEQUENCE_MAX)
+			return -SHALE_EOUSTED;
+		if (!session_snapshot_has(r->session, sequence) && !engine_snapshot_held(svc->engine, sequence))
+			return -SHALE_EOUSTED;
+	}
+	r->view = engine_view(svc->engine);
+	if (unlikely(!r->view))
+		return -ENOMEM;
+	r->sequence = r->sqe.sequence ? sequence : engine_last_sequence(svc->engine);
+	r->ctx.no_fill = r->sqe.flags & SQE_NO_FILL;
+	return 0;
+}
+
+static void on_fetched(struct read_ctx *ctx)
+{
+	struct request *r = container_of(ctx, struct request, ctx);
+
+	list_remove(&r->link);
+	r->state = REQUEST_READY;
+	list_push_back(&r->service->ready, &r->link);
+}
+
+static void fetch(struct service *svc, struct request *r)
+{
+	int rc;
+
+	r->delay |= DELAY_READ;
+	request_wait(svc, r, REQUEST_FETCHING, NULL);
+	rc = read_ctx_fetch(&r->ctx, on_fetched);
+	if (rc < 0)
+		request_complete(svc, r, rc, 0);
+}
+
+static void probe_get(struct service *svc, struct request *r)
+{
+	struct slice value;
+	int rc = engine_get(r->view, &r->ctx, r->sequence, slice_of(r->in, r->sqe.in_len), &value);
+
+	if (rc == READ_MISS) {
+		fetch(svc, r);
+		return;
+	}
+	svc->stats.gets++;
+	if (rc == 0) {
+		svc->stats.gets_found++;
+		ops_answer(svc, r, value.data, value.size);
+	} else {
+		request_complete(svc, r, rc, 0);
+	}
+}
+
+void read_get(struct service *svc, struct request *r)
+{
+	int rc = r->sqe.in_len > svc->config->max_key ? -E2BIG : ops_copy_payload(r);
+
+	if (rc == 0)
+		rc = read_begin(svc, r);
+	if (rc == 0)
+		probe_get(svc, r);
+	else
+		request_complete(svc, r, rc, 0);
+}
+
+static void probe_scan(struct service *svc, struct request *r)
+{
+	struct scan *scan = &r->scan;
+	int rc = engine_scan(r->view, &r->ctx, scan);
+
+	/* An entry that is larger than the chunk may be alone in it, as long as the client has the room. */
+	if (rc == 0 && !scan->count && scan->needed > scan->out_size && scan->needed <= r->sqe.out_len) {
+		scan->out_size = scan->needed;
+		rc = engine_scan(r->view, &r->ctx, scan);
+	}
+	if (rc == READ_MISS) {
+		fetch(svc, r);
+		return;
+	}
+	if (rc < 0) {
+		request_complete(svc, r, rc, 0);
+		return;
+	}
+	svc->stats.scans++;
+	svc->stats.scan_entries += scan->count;
+	svc->stats.bytes_read_by_clients += scan->used;
+	r->session->bytes_out += scan->used;
+	if (scan->more)
+		r->flags |= CQE_MORE;
+	request_complete(svc, r, 0, (uint32_t)(!scan->count && scan->needed ? scan->needed : scan->used));
+}
+
+static int scan_begin(struct service *svc, struct request *r)
+{
+	struct scan_args args;
+	size_t keys, room = min_size(r->sqe.out_len, SCAN_CHUNK_MAX);
+	int rc;
+
+	if (r->sqe.in_len < sizeof(args))
+		return -EINVAL;
+	if (r->sqe.in_len > sizeof(args) + 2 * svc->config->max_key)
+		return -E2BIG;
+	rc = ops_copy_payload(r);
+	if (rc < 0)
+		return rc;
+	memcpy(&args, r->in, sizeof(args));
+	keys = r->sqe.in_len - sizeof(args);
+	if (args.start_len > keys || args.limit_len != keys - args.start_len)
+		return -EINVAL;
+	rc = read_begin(svc, r);
+	if (rc < 0)
+		return rc;
+	if (args.max_bytes)
+		room = min_size(room, args.max_bytes);
+	r->scan = (struct scan){
+		.sequence = r->sequence,
+		.reverse = r->sqe.flags & SQE_REVERSE,
+		.exclusive = r->sqe.flags & SQE_EXCLUSIVE,
+		.has_start = r->sqe.flags & SQE_HAS_START,
+		.has_limit = r->sqe.flags & SQE_HAS_LIMIT,
+		.start = slice_of(r->in + sizeof(args), args.start_len),
+		.limit = slice_of(r->in + sizeof(args) + args.start_len, args.limit_len),
+		.max_count = args.max_count,
+		.out = r->session->arena + r->sqe.out_off,
+		.out_size = room,
+	};
+	if (!args.max_count || args.max_count > 16)
+		r->ctx.readahead = SCAN_READAHEAD;
+	return 0;
+}
+
+void read_scan(struct service *svc, struct request *r)
+{
+	int rc = scan_begin(svc, r);
+
+	if (rc == 0)
+		probe_scan(svc, r);
+	else
+		request_complete(svc, r, rc, 0);
+}
+
+/*
+ * Every key is asked before the answer counts, so that one round fetches all missing blocks. A key's value that does not fit is
+ * left out (its length says so), and the completion's len tells the room that all together take.
+ */
+static void probe_multiget(struct service *svc, struct request *r)
+{
+	const unsigned char *p = r->in + 4, *end = r->in + r->sqe.in_len;
+	unsigned char *out = r->session->arena + r->sqe.out_off;
+	uint32_t count = load_le32(r->in);
+	uint64_t need = 0;
+	size_t used = 0;
+	bool missed = false;
+
+	for (uint32_t i = 0; i < count; i++) {
+		struct slice key, value = {0};
+		unsigned char head[8];
+		size_t entry;
+		int rc;
+
+		p = length_prefixed_get(p, end, &key); /* multiget_begin() saw that all are there */
+		rc = engine_get(r->view, &r->ctx, r->sequence, key, &value);
+		missed |= rc == READ_MISS;
+		if (missed)
+			continue;
+		if (rc)
+			value.size = 0;
+		entry = sizeof(head) + value.size;
+		need += entry;
+		if (entry > r->sqe.out_len - used)
+			continue;
+		store_le32(head, (uint32_t)rc);
+		store_le32(head + 4, (uint32_t)value.size);
+		memcpy(out + used, head, sizeof(head));
+		if (value.size)
+			memcpy(out + used + sizeof(head), value.data, value.size);
+		used += entry;
+	}
+	if (missed) {
+		fetch(svc, r);
+		return;
+	}
+	svc->stats.gets += count;
+	svc->stats.bytes_read_by_clients += used;
+	r->session->bytes_out += used;
+	request_complete(svc, r, need > UINT32_MAX ? -E2BIG : 0, need > UINT32_MAX ? 0 : (uint32_t)need);
+}
+
+static int multiget_begin(struct service *svc, struct request *r)
+{
+	const unsigned char *p, *end;
+	uint32_t count;
+	int rc;
+
+	if (r->sqe.in_len < 4)
+		return -EINVAL;
+	if (r->sqe.in_len > svc->config->max_request)
+		return -E2BIG;
+	rc = ops_copy_payload(r);
+	if (rc < 0)
+		return rc;
+	count = load_le32(r->in);
+	p = r->in + 4;
+	end = r->in + r->sqe.in_len;
+	for (uint32_t i = 0; i < count; i++) {
+		struct slice key;
+
+		p = length_prefixed_get(p, end, &key);
+		if (!p)
+			return -EINVAL;
+		if (key.size > svc->config->max_key)
+			return -E2BIG;
+	}
+	return p == end ? read_begin(svc, r) : -EINVAL;
+}
+
+void read_multiget(struct service *svc, struct request *r)
+{
+	int rc = multiget_begin(svc, r);
+
+	if (rc == 0)
+		probe_multiget(svc, r);
+	else
+		request_complete(svc, r, rc, 0);
+}
+
+void read_again(struct service *svc, struct request *r)
+{
+	if (!r->session)
+		request_complete(svc, r, 0, 0); /* nobody waits for it any more */
+	else if (r->sqe.op == OP_GET)
+		probe_get(svc, r);
+	else if (r->sqe.op == OP_SCAN)
+		probe_scan(svc, r);
+	else
+		probe_multiget(svc, r);
+}

@@ -1,0 +1,189 @@
+/* Settings: what is read, what is refused and in which words, and that the shipped shaled.conf tells the truth. */
+#include "tests/test.h"
+
+#include <stdio.h>
+#include <string.h>
+#include <unistd.h>
+
+#include "daemon/config.h"
+#include "shm/error.h"
+
+static struct config c;
+static struct err_info err;
+
+static int read_text(const char *text)
+{
+	char path[] = "/tmp/shale-test-config.XXXXXX";
+	int fd = mkstemp(path), rc;
+
+	ck_assert_int_ge(fd, 0);
+	ck_assert_int_eq(write(fd, text, strlen(text)), (ssize_t)strlen(text));
+	close(fd);
+	config_default(&c);
+	memset(&err, 0, sizeof(err));
+	rc = config_read(&c, path, &err);
+	unlink(path);
+	return rc;
+}
+
+#define ck_words(words) ck_assert_msg(strstr(err.text, words) != NULL, "\"%s\" is not in \"%s\"", words, err.text)
+
+/* Values of every type arrive, with suffixes, comments, blanks and indentation, which libinih alone would misread. */
+START_TEST(values_are_read)
+{
+	ck_ok(read_text("; comment\n[engine]\n  write_buffer = 32M\n  block_cache=1G\n\tcompression = zstd\nparanoid = Yes\n"
+			"block_size = 8KiB\n[access]\nmode = 0600\nuids = 0, 17 18\n[wal]\nwindow=directory\nring = 33554432\n"));
+	ck_ok(config_check(&c, &err));
+	ck_assert_uint_eq(c.write_buffer, 32 << 20);
+	ck_assert_uint_eq(c.block_cache, 1 << 30);
+	ck_assert_uint_eq(c.compression, COMPRESS_ZSTD);
+	ck_assert_uint_eq(c.paranoid, 1);
+	ck_assert_uint_eq(c.block_size, 8192);
+	ck_assert_uint_eq(c.mode, 0600);
+	ck_assert_uint_eq(c.uids.count, 3);
+	ck_assert_uint_eq(c.uids.uid[2], 18);
+	ck_assert_uint_eq(c.wal_window, WINDOW_DIRECTORY);
+	ck_assert_uint_eq(c.wal_ring, 32 << 20);
+}
+END_TEST
+
+/* A misspelt key must be found at its line, with the key that was meant; else the operator believes it is in force. */
+START_TEST(unknown_keys_are_told_with_line_and_suggestion)
+{
+	ck_assert_int_eq(read_text("[engine]\nwrite_bufer = 1M\n"), -SHALE_ECONFIG);
+	ck_words(":2: ");
+	ck_words("did you mean \"engine.write_buffer\"");
+	ck_assert_int_eq(read_text("\n\n[engine]\nmax_key = 1K\n"), -SHALE_ECONFIG);
+	ck_words(":4: ");
+	ck_words("did you mean \"limits.max_key\"");
+	ck_assert_int_eq(read_text("[engine]\nentirely_different_thing = 1\n"), -SHALE_ECONFIG);
+	ck_words("there is no setting");
+	ck_assert_ptr_null(strstr(err.text, "did you mean"));
+}
+END_TEST
+
+/* Every wrong value is refused with what is allowed, and leaves the setting as it was. */
+START_TEST(bad_values_are_told_with_what_is_allowed)
+{
+	static const struct {
+		const char *text, *words;
+	} bad[] = {
+		{"[engine]\nwrite_buffer = 12Q\n", "from 64K to 1G"},
+		{"[engine]\nwrite_buffer = -1\n", "from 64K to 1G"},
+		{"[engine]\nwrite_buffer = 2G\n", "from 64K to 1G"},
+		{"[engine]\nwrite_buffer = 99999999999999999999\n", "from 64K to 1G"},
+		{"[engine]\nwrite_buffer = 18446744073709551615G\n", "from 64K to 1G"},
+		{"[engine]\nwrite_buffer =\n", "from 64K to 1G"},
+		{"[engine]\ncompression = lz4\n", "none, snappy or zstd"},
+		{"[engine]\nparanoid = maybe\n", "yes or no"},
+		{"[engine]\nmax_immutables = 0\n", "from 1 to 16"},
+		{"[engine]\nmax_immutables = 0x10\n", "from 1 to 16"},
+		{"[access]\nmode = 0888\n", "octal"},
+		{"[access]\nmode = 1777\n", "octal"},
+		{"[access]\nuids = no-such-user-here\n", "there is no user"},
+		{"[access]\nuids = 4294967295\n", "below"},
+		{"[wal]\nwindow = tmpfs\n", "shm or directory"},
+	};
+
+	for (size_t i = 0; i < ARRAY_SIZE(bad); i++) {
+		ck_assert_msg(read_text(bad[i].text) == -SHALE_ECONFIG, "accepted: %s", bad[i].text);
+		ck_words(bad[i].words);
+		ck_words(":2: ");
+	}
+	ck_assert_uint_eq(c.write_buffer, 16 << 20);
+}
+END_TEST
+
+/* A line that is no setting, or longer than the reader takes, is an error and not skipped. */
+START_TEST(broken_lines_are_told)
+{
+	char text[1000] = "[engine]\nwrite_buffer = ";
+
+	ck_assert_int_eq(read_text("[engine]\nthis is no setting\n"), -SHALE_ECONFIG);
+	ck_words(":2: ");
+	memset(text + strlen(text), '1', 600);
+	ck_assert_int_eq(read_text(text), -SHALE_ECONFIG);
+	ck_words(":2: the line is longer");
+	ck_assert_int_eq(config_read(&c, "/nonexistent/shaled.conf", &err), -ENOENT);
+	ck_words("/nonexistent/shaled.conf");
+}
+END_TEST
+
+/* --set takes section.key=value, and says so when it gets something else. */
+START_TEST(set_overrides)
+{
+	config_default(&c);
+	ck_ok(config_set(&c, "engine.block_cache=8M", &err));
+	ck_assert_uint_eq(c.block_cache, 8 << 20);
+	ck_assert_int_eq(config_set(&c, "engine.block_cache", &err), -SHALE_ECONFIG);
+	ck_words("section.key=value");
+	ck_assert_int_eq(config_set(&c, "block_cache=8.5M", &err), -SHALE_ECONFIG);
+	ck_assert_int_eq(config_set(&c, ".=", &err), -SHALE_ECONFIG);
+	ck_assert_int_eq(config_set(&c, "engine.blok_cache=1M", &err), -SHALE_ECONFIG);
+	ck_words("engine.block_cache");
+}
+END_TEST
+
+/* Settings that are fine alone and impossible together are refused before anything starts. */
+START_TEST(impossible_together)
+{
+	static const char *const bad[] = {"wal.ring=3M", "service.ring_entries=100", "limits.max_request=16M", "limits.max_key=8M",
+					  "engine.l0_stop=5"};
+
+	for (size_t i = 0; i < ARRAY_SIZE(bad); i++) {
+		config_default(&c);
+		ck_ok(config_check(&c, &err));
+		ck_ok(config_set(&c, bad[i], &err));
+		ck_assert_msg(config_check(&c, &err) == -SHALE_ECONFIG, "accepted: %s", bad[i]);
+	}
+}
+END_TEST
+
+/* What is printed can be read back and gives the same settings. */
+START_TEST(print_and_read_again)
+{
+	struct config again;
+	char *text;
+	size_t size;
+	FILE *f = open_memstream(&text, &size);
+
+	config_default(&c);
+	ck_ok(config_set(&c, "access.uids=1 2 3", &err));
+	ck_ok(config_set(&c, "engine.write_buffer=100001", &err));
+	ck_ok(config_set(&c, "access.mode=0640", &err));
+	again = c;
+	config_write(&c, false, f);
+	fclose(f);
+	ck_ok(read_text(text));
+	ck_assert_int_eq(memcmp(&c, &again, sizeof(c)), 0);
+	free(text);
+}
+END_TEST
+
+/* daemon/shaled.conf is what --explain-config prints, after its heading: else it would document settings that are not there. */
+START_TEST(shipped_file_is_complete)
+{
+	const char *path = "daemon/shaled.conf";
+	FILE *f = fopen(path, "r"), *m;
+	char *text, *expected, *at;
+	size_t size, n;
+
+	if (!f) /* run from another folder than the repository's */
+		return;
+	text = calloc(1, 64 << 10);
+	n = fread(text, 1, (64 << 10) - 1, f);
+	fclose(f);
+	m = open_memstream(&expected, &size);
+	config_default(&c);
+	config_write(&c, true, m);
+	fclose(m);
+	at = strstr(text, "[engine]");
+	ck_assert_ptr_nonnull(at);
+	ck_assert_msg(!strcmp(at, expected), "%s (%zu bytes) differs from shaled --explain-config", path, n);
+	free(expected);
+	free(text);
+}
+END_TEST
+
+TEST_MAIN("config", 10, values_are_read, unknown_keys_are_told_with_line_and_suggestion, bad_values_are_told_with_what_is_allowed,
+	  broken_lines_are_told, set_overrides, impossible_together, print_and_read_again, shipped_file_is_complete)
