@@ -329,17 +329,27 @@ static struct file_meta *walk_file(const struct version *v, unsigned level, size
 	return level ? v->files[level][i] : v->files[0][v->count[0] - 1 - i];
 }
 
+/* Where the walk begins: the first file that reaches past the compact pointer; the count of files when none does. */
+static size_t walk_start(const struct version *v, unsigned level, struct slice pointer)
+{
+	size_t i = 0;
+
+	if (!pointer.size)
+		return 0;
+	if (level > 0)
+		i = version_find_file(v, level, pointer);
+	while (i < v->count[level] && ikey_compare(key_buf_slice(&walk_file(v, level, i)->largest), pointer) <= 0)
+		i++;
+	return i;
+}
+
 /* The first file past the compact pointer from which a job can be made, round the level once. */
 static struct compaction *pick_at_level(struct version_set *vs, const struct running *running, unsigned level)
 {
 	const struct version *v = vs->current;
-	struct slice pointer = key_buf_slice(&vs->compact_pointer[level]);
+	size_t n = v->count[level], start = walk_start(v, level, key_buf_slice(&vs->compact_pointer[level]));
 	struct compaction *c = NULL;
-	size_t start = 0, n = v->count[level];
 
-	while (pointer.size && start < n &&
-	       ikey_compare(key_buf_slice(&walk_file(v, level, start)->largest), pointer) <= 0)
-		start++;
 	for (size_t i = 0; i < n && !c; i++)
 		c = pick_from(vs, running, level, walk_file(v, level, (start + i) % n));
 	return c;
