@@ -25,7 +25,10 @@
 #include "engine/log_format.h"
 #include "shm/error.h"
 
-enum { RESERVE = 64 << 10 }; /* reserved at a time, bytes */
+enum {
+	RESERVE = 64 << 10,  /* of a MANIFEST, bytes at a time */
+	RESERVE_CURRENT = 1, /* CURRENT does not grow */
+};
 
 static bool no_space(int rc)
 {
@@ -44,10 +47,10 @@ static int failed(struct err_info *err, int rc, const char *doing, const char *n
 		       name, doing, (unsigned long long)offset, shale_strerror(rc));
 }
 
-/* Makes sure that writing [0, end) cannot run out of space. 0, or -ENOSPC and the like with nothing changed. */
-static int reserve(struct io_queue *q, struct io_file *f, uint64_t end, uint64_t *reserved_io)
+/* Makes sure that writing [0, end) cannot run out of space, @step bytes (a power of two) at a time. 0, or -ENOSPC and the like with nothing changed. */
+static int reserve(struct io_queue *q, struct io_file *f, uint64_t end, uint64_t step, uint64_t *reserved_io)
 {
-	uint64_t to = align_up(end, RESERVE);
+	uint64_t to = align_up(end, step);
 	int rc;
 
 	if (end <= *reserved_io)
@@ -96,7 +99,7 @@ int manifest_append(struct version_set *vs, struct io_queue *q, struct slice rec
 	*damage_out = MANIFEST_WHOLE;
 	if (rc < 0)
 		return failed(err, rc, "putting a record together", name, vs->manifest_offset);
-	rc = reserve(q, vs->manifest, end, &vs->manifest_reserved);
+	rc = reserve(q, vs->manifest, end, RESERVE, &vs->manifest_reserved);
 	if (rc < 0) {
 		free(data);
 		return failed(err, rc, "reserving space", name, vs->manifest_offset);
@@ -113,9 +116,9 @@ int manifest_append(struct version_set *vs, struct io_queue *q, struct slice rec
 	return 0;
 }
 
-/* Writes @data to the new file @name and syncs it. On failure the file is closed; it may be there. 0 and *@file_out. */
+/* Writes @data to the new file @name, with space reserved in steps of @step, and syncs it. On failure the file is closed; it may be there. 0 and *@file_out. */
 static int write_new(struct io_env *env, struct io_queue *q, const char *name, const void *data, size_t size,
-		     uint64_t *reserved_out, struct io_file **file_out, enum manifest_damage *damage_out,
+		     uint64_t step, uint64_t *reserved_out, struct io_file **file_out, enum manifest_damage *damage_out,
 		     struct err_info *err)
 {
 	struct io_file *f = NULL;
@@ -127,7 +130,7 @@ static int write_new(struct io_env *env, struct io_queue *q, const char *name, c
 	if (rc < 0)
 		goto fail;
 	doing = "reserving space";
-	rc = reserve(q, f, size, &reserved);
+	rc = reserve(q, f, size, step, &reserved);
 	if (rc < 0)
 		goto fail;
 	doing = "writing it";
@@ -162,7 +165,7 @@ static int current_switch(struct io_env *env, struct io_queue *q, uint64_t numbe
 	file_name(current, FILE_CURRENT, 0);
 	size = strlen(name);
 	name[size++] = '\n';
-	rc = write_new(env, q, temp, name, size, &reserved, &f, damage_out, err);
+	rc = write_new(env, q, temp, name, size, RESERVE_CURRENT, &reserved, &f, damage_out, err);
 	if (rc < 0) {
 		io_unlink(env, temp);
 		return rc;
@@ -195,7 +198,7 @@ int manifest_begin(struct version_set *vs, struct io_queue *q, uint64_t number, 
 	*damage_out = MANIFEST_WHOLE;
 	if (rc < 0)
 		return failed(err, rc, "putting its first records together", name, 0);
-	rc = write_new(vs->env, q, name, data, end, &reserved, &f, damage_out, err);
+	rc = write_new(vs->env, q, name, data, end, RESERVE, &reserved, &f, damage_out, err);
 	free(data);
 	if (rc == 0) {
 		rc = io_sync_dir(vs->env);

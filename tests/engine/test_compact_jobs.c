@@ -1,0 +1,430 @@
+/*
+ * Several jobs at a time (compact_pick.c): what may run beside what, where a flush may go, and the questions that a merge asks.
+ */
+#include "engine/compact_pick.h"
+#include "tests/engine/hand_made.h"
+#include "tests/test.h"
+
+#include <stdio.h>
+
+#include "shm/error.h"
+
+static struct hand h;
+static struct edit e;
+
+static void setup(void)
+{
+	hand_init(&h);
+	edit_init(&e);
+}
+
+static void finish(struct compaction *c)
+{
+	compaction_end(&h.running, c);
+	ck_assert_ptr_null(h.running.head);
+	hand_fini(&h);
+}
+
+static void expect(const struct compaction *c, unsigned level, const char *inputs0, const char *inputs1)
+{
+	ck_assert_ptr_nonnull(c);
+	ck_assert_uint_eq(c->level, level);
+	ck_assert_uint_eq(c->output_level, level + 1);
+	hand_expect(c->inputs[0], c->input_count[0], inputs0);
+	hand_expect(c->inputs[1], c->input_count[1], inputs1);
+}
+
+static struct slice str(const struct key_buf *k)
+{
+	return key_buf_slice(k);
+}
+
+/* ---- several at a time ---- */
+
+/* What runs is not picked again; a disjoint range of the same level is. */
+START_TEST(two_jobs_on_disjoint_ranges)
+{
+	struct compaction *a, *b;
+
+	setup();
+	hand_add(&e, 1, 1, 30000, "a", "c");
+	hand_add(&e, 1, 2, 30000, "d", "f");
+	hand_add(&e, 2, 3, 500, "b", "c");
+	hand_add(&e, 2, 4, 500, "e", "f");
+	hand_install(&h, &e);
+	a = compact_pick_size(&h.vs, &h.running);
+	expect(a, 1, "1", "3");
+	compaction_start(&h.running, a);
+	ck_assert(hand_file(&h, 1)->compacting && hand_file(&h, 3)->compacting);
+	b = compact_pick_size(&h.vs, &h.running);
+	expect(b, 1, "2", "4");
+	compaction_start(&h.running, b);
+	ck_assert_ptr_null(compact_pick_size(&h.vs, &h.running));
+	compaction_end(&h.running, a);
+	ck_assert(!hand_file(&h, 1)->compacting && hand_file(&h, 2)->compacting);
+	finish(b);
+}
+END_TEST
+
+/* A file that would need, below, what a running job rewrites waits: two jobs must not both replace one file. */
+START_TEST(shared_input_below_waits)
+{
+	struct compaction *a;
+
+	setup();
+	hand_add(&e, 1, 1, 30000, "a", "c");
+	hand_add(&e, 1, 2, 30000, "d", "f");
+	hand_add(&e, 2, 3, 500, "b", "e"); /* the running job writes up to e */
+	hand_install(&h, &e);
+	h.vs.options.max_file_bytes = 100; /* no expansion */
+	a = compact_pick_size(&h.vs, &h.running);
+	expect(a, 1, "1", "3");
+	compaction_start(&h.running, a);
+	ck_assert_ptr_null(compact_pick_size(&h.vs, &h.running));
+	finish(a);
+}
+END_TEST
+
+/* The job of another level that shares a level and a range waits, in both directions; without a common level it does not. */
+START_TEST(neighbour_levels_conflict_on_common_range)
+{
+	struct compaction *a, *b;
+
+	setup();
+	hand_add(&e, 1, 1, 60000, "a", "m");
+	hand_add(&e, 2, 2, 300000, "n", "p");
+	hand_add(&e, 3, 3, 500, "k", "q"); /* makes the range of 2 reach down to k */
+	hand_add(&e, 4, 4, 900000000, "a", "z");
+	hand_install(&h, &e);
+	a = compact_pick_size(&h.vs, &h.running); /* level 4, score 90 */
+	expect(a, 4, "4", "");
+	compaction_start(&h.running, a);
+	b = compact_pick_size(&h.vs, &h.running); /* level 1, score 6: same keys, no level in common */
+	expect(b, 1, "1", "");
+	compaction_start(&h.running, b);
+	ck_assert_ptr_null(compact_pick_size(
+		&h.vs, &h.running)); /* level 2 → 3 meets level 1 → 2 in [k, m], and 4 → 5 not at all */
+	compaction_end(&h.running, b);
+	compaction_end(&h.running, a);
+	a = NULL;
+	h.vs.options.level1_bytes = 100000; /* now level 1 is below its target, level 4 too */
+	edit_init(&e);
+	ck_ok(edit_delete_file(&e, 4, 4));
+	hand_add(&e, 2, 5, 2000000, "r", "s");
+	hand_install(&h, &e);
+	b = compact_pick_size(&h.vs, &h.running);
+	expect(b, 2, "2", "3");
+	compaction_start(&h.running, b);
+	h.vs.options.level1_bytes = 10000;
+	a = compact_pick_size(&h.vs, &h.running); /* level 2 again: 5 is clear of it */
+	expect(a, 2, "5", "");
+	compaction_start(&h.running, a);
+	ck_assert_ptr_null(compact_pick_size(&h.vs, &h.running)); /* level 1 → 2 would write where 2 → 3 reads */
+	compaction_end(&h.running, a);
+	finish(b);
+}
+END_TEST
+
+/* Level 0 has one job at a time, even when ranges are disjoint. */
+START_TEST(one_level0_job_at_a_time)
+{
+	struct compaction *a;
+
+	setup();
+	for (unsigned i = 0; i < 12; i++) {
+		char key[2] = {(char)('a' + i), 0};
+
+		hand_add(&e, 0, 1 + i, 100, key, key);
+	}
+	hand_install(&h, &e);
+	a = compact_pick_size(&h.vs, &h.running);
+	expect(a, 0, "1", "");
+	compaction_start(&h.running, a);
+	ck_assert_ptr_null(compact_pick_size(&h.vs, &h.running));
+	finish(a);
+}
+END_TEST
+
+/* When the highest level is busy, the next one over its target is taken. */
+START_TEST(next_level_when_the_first_is_busy)
+{
+	struct compaction *a, *b;
+
+	setup();
+	hand_add(&e, 1, 1, 90000, "a", "c");
+	hand_add(&e, 2, 2, 200000, "m", "n");
+	hand_install(&h, &e);
+	a = compact_pick_size(&h.vs, &h.running);
+	expect(a, 1, "1", "");
+	compaction_start(&h.running, a);
+	b = compact_pick_size(&h.vs, &h.running);
+	expect(b, 2, "2", "");
+	compaction_start(&h.running, b);
+	compaction_end(&h.running, a);
+	finish(b);
+}
+END_TEST
+
+/* Bytes that a running job is taking away no longer count, so that workers do not pile on one level. */
+START_TEST(score_without_what_is_leaving)
+{
+	struct compaction *a;
+
+	setup();
+	hand_add(&e, 1, 1, 8000, "a", "c");
+	hand_add(&e, 1, 2, 8000, "d", "f");
+	hand_install(&h, &e);
+	a = compact_pick_size(&h.vs, &h.running);
+	expect(a, 1, "1", "");
+	compaction_start(&h.running, a);
+	ck_assert_ptr_null(compact_pick_size(&h.vs, &h.running)); /* 8,000 of 10,000 are left */
+	ck_assert(compact_needed(&h.vs));
+	finish(a);
+}
+END_TEST
+
+/* An expansion never takes what runs: it is just not made. */
+START_TEST(expansion_leaves_running_files)
+{
+	struct compaction *a, *b;
+
+	setup();
+	hand_add(&e, 1, 1, 6000, "a", "c");
+	hand_add(&e, 1, 2, 6000, "d", "f");
+	hand_add(&e, 1, 3, 16000, "x", "z");
+	hand_add(&e, 2, 4, 500, "b", "g");
+	hand_install(&h, &e);
+	hand_file(&h, 2)->compacting = true;
+	a = compact_pick_size(&h.vs, &h.running);
+	expect(a, 1, "1", "4");
+	hand_file(&h, 2)->compacting = false;
+	compaction_end(&h.running, a);
+	h.vs.compact_pointer[1].size = 0;
+	b = compact_pick_size(&h.vs, &h.running);
+	expect(b, 1, "1 2", "4");
+	finish(b);
+}
+END_TEST
+
+/*
+ * Jobs picked and ended in random order, with random files: whatever runs together never shares a file, nor a range on a common level. The
+ * versions stay valid when outputs that span their whole range are installed.
+ */
+START_TEST(random_jobs_never_collide)
+{
+	uint64_t seed = test_seed(), number = 1;
+	struct compaction *jobs[4];
+	unsigned running = 0, picked = 0;
+
+	setup();
+	for (int round = 0; round < 3000; round++) {
+		if (test_random(&seed) % 3 == 0 && h.vs.current->count[0] < 12) {
+			char lo[8], hi[8];
+			unsigned from = (unsigned)(test_random(&seed) % 900), level;
+
+			snprintf(lo, sizeof(lo), "%03u", from);
+			snprintf(hi, sizeof(hi), "%03u", from + (unsigned)(test_random(&seed) % 20));
+			level = flush_pick_level(&h.vs, &h.running, slice_str(lo), slice_str(hi));
+			edit_init(&e);
+			hand_add_at(&e, level, number, 200 + test_random(&seed) % 2000, lo, 2 * number, hi,
+				    2 * number - 1);
+			number++;
+			hand_install(&h, &e);
+		} else if (running < 4 && test_random(&seed) % 2) {
+			struct compaction *c = compact_pick_size(&h.vs, &h.running);
+
+			if (!c)
+				continue;
+			for (unsigned i = 0; i < running; i++) {
+				const struct compaction *o = jobs[i];
+				bool common = c->level == o->level || c->level == o->output_level ||
+					      c->output_level == o->level;
+
+				ck_assert(!common || slice_compare(str(&c->smallest), str(&o->largest)) > 0 ||
+					  slice_compare(str(&o->smallest), str(&c->largest)) > 0);
+				ck_assert(c->level > 0 || o->level > 0);
+			}
+			compaction_start(&h.running, c); /* asserts that no input is taken */
+			jobs[running++] = c;
+			picked++;
+		} else if (running) {
+			unsigned which = (unsigned)(test_random(&seed) % running);
+			struct compaction *c = jobs[which];
+			uint64_t bytes = 0;
+
+			edit_init(&e);
+			for (unsigned i = 0; i < 2; i++) {
+				for (size_t k = 0; k < c->input_count[i]; k++) {
+					ck_ok(edit_delete_file(&e, c->level + i, c->inputs[i][k]->number));
+					bytes += c->inputs[i][k]->size;
+				}
+			}
+			if (c->trivial) {
+				ck_ok(edit_add_file(&e, c->output_level, c->inputs[0][0]));
+			} else {
+				char lo[8] = {0}, hi[8] = {0};
+
+				memcpy(lo, c->smallest.data, c->smallest.size);
+				memcpy(hi, c->largest.data, c->largest.size);
+				hand_add_at(&e, c->output_level, number, bytes, lo, 2 * number, hi, 1);
+				number++;
+			}
+			h.gone_count = 0;
+			hand_install(&h, &e);
+			compaction_end(&h.running, c);
+			jobs[which] = jobs[--running];
+		}
+	}
+	ck_assert_uint_gt(picked, 100);
+	while (running)
+		compaction_end(&h.running, jobs[--running]);
+	finish(NULL);
+}
+END_TEST
+
+/* ---- flush ---- */
+
+static unsigned flush_level(const char *smallest, const char *largest)
+{
+	return flush_pick_level(&h.vs, &h.running, slice_str(smallest), slice_str(largest));
+}
+
+/* Down to level 2 at most, not past an overlap, and not onto more than ten files' worth two levels down. */
+START_TEST(flush_level_rule)
+{
+	setup();
+	ck_assert_uint_eq(flush_level("a", "z"), 2);
+	hand_add(&e, 0, 1, 100, "a", "b");
+	hand_add(&e, 1, 2, 100, "c", "d");
+	hand_add(&e, 2, 3, 100, "e", "f");
+	hand_add(&e, 2, 4, 10001, "g", "h");
+	hand_add(&e, 3, 5, 10001, "i", "j");
+	hand_install(&h, &e);
+	ck_assert_uint_eq(flush_level("b", "b"), 0);
+	ck_assert_uint_eq(flush_level("d", "d"), 0);
+	ck_assert_uint_eq(flush_level("f", "f"), 1);
+	ck_assert_uint_eq(flush_level("h", "h"), 0);
+	ck_assert_uint_eq(flush_level("j", "j"), 1);
+	ck_assert_uint_eq(flush_level("k", "z"), 2);
+	finish(NULL);
+}
+END_TEST
+
+/* LevelDB's hazard: a flush must not be pushed into the gap between the inputs of a running job, at the level where its output will be. */
+START_TEST(flush_keeps_out_of_running_outputs)
+{
+	struct slice all = slice_str("a");
+	struct compaction *c;
+
+	setup();
+	hand_add(&e, 1, 1, 100, "a", "c");
+	hand_add(&e, 1, 2, 100, "x", "z");
+	hand_install(&h, &e);
+	ck_assert_uint_eq(flush_level("m", "n"), 2);
+	ck_ok(compact_pick_manual(&h.vs, &h.running, 1, &all, NULL, &c));
+	expect(c, 1, "1 2", "");
+	compaction_start(&h.running, c);
+	ck_assert_uint_eq(flush_level("m", "n"), 1);
+	finish(c);
+}
+END_TEST
+
+/* The other way round: where a flush is about to install its table, no compaction is picked; a flush into level 0 hinders none. */
+START_TEST(compaction_keeps_out_of_a_running_flush)
+{
+	struct compaction *flush = calloc(1, sizeof(*flush)), *c;
+	struct slice all = slice_str("a");
+
+	setup();
+	hand_add(&e, 1, 1, 100, "a", "c");
+	hand_add(&e, 1, 2, 100, "x", "z");
+	hand_install(&h, &e);
+	flush->reason = REASON_FLUSH;
+	flush->level = flush->output_level = 2;
+	flush->version = version_ref(h.vs.current);
+	ck_ok(key_buf_set(&flush->smallest, slice_str("m")));
+	ck_ok(key_buf_set(&flush->largest, slice_str("n")));
+	compaction_start(&h.running, flush);
+	ck_assert_int_eq(compact_pick_manual(&h.vs, &h.running, 1, &all, NULL, &c), -EAGAIN);
+	flush->level = flush->output_level = 0;
+	ck_ok(compact_pick_manual(&h.vs, &h.running, 1, &all, NULL, &c));
+	compaction_end(&h.running, c);
+	edit_init(&e);
+	for (unsigned i = 0; i < 4; i++)
+		hand_add(&e, 0, 10 + i, 100, "a", "z");
+	hand_install(&h, &e);
+	c = compact_pick_size(&h.vs, &h.running);
+	expect(c, 0, "10 11 12 13", "1 2");
+	compaction_end(&h.running, c);
+	finish(flush);
+}
+END_TEST
+
+/* ---- the merge's questions ---- */
+
+static struct slice ikey(const char *user)
+{
+	static unsigned char buf[64];
+
+	return ikey_make(buf, slice_str(user), 50, IKEY_VALUE);
+}
+
+/* An output ends when it spans more than ten files' worth of grandparents; those before its first key do not count. */
+START_TEST(stop_before_too_many_grandparents)
+{
+	struct compaction_cursor cur;
+	struct compaction *c;
+
+	setup();
+	hand_add(&e, 1, 1, 20000, "a", "z");
+	hand_add(&e, 2, 2, 500, "a", "z");
+	hand_add(&e, 3, 3, 50000, "a", "b");
+	hand_add(&e, 3, 4, 6000, "e", "f");
+	hand_add(&e, 3, 5, 4000, "g", "h");
+	hand_add(&e, 3, 6, 1, "i", "j");
+	hand_add(&e, 3, 7, 9000, "k", "l");
+	hand_install(&h, &e);
+	c = compact_pick_size(&h.vs, &h.running);
+	expect(c, 1, "1", "2");
+	compaction_cursor_init(&cur, c);
+	ck_assert(!compaction_stop_before(&cur, ikey("c"), 1000)); /* 3 lies before the first key */
+	ck_assert(!compaction_stop_before(&cur, ikey("g"), 1000));
+	ck_assert(!compaction_stop_before(&cur, ikey("i"), 1000)); /* 10,000: at the limit */
+	ck_assert(compaction_stop_before(&cur, ikey("k"), 1000));  /* 10,001 */
+	ck_assert(!compaction_stop_before(&cur, ikey("m"), 1000)); /* begun anew */
+	finish(c);
+}
+END_TEST
+
+/* A tombstone may go only when no level below the output holds its key; gaps between files count as not holding it. */
+START_TEST(base_level_looks_below_the_output)
+{
+	struct compaction_cursor cur;
+	struct compaction *c;
+
+	setup();
+	hand_add(&e, 1, 1, 20000, "a", "z");
+	hand_add(&e, 2, 2, 500, "a", "z");
+	hand_add(&e, 3, 3, 500, "c", "e");
+	hand_add(&e, 4, 4, 500, "g", "h");
+	hand_add(&e, 6, 5, 500, "d", "k");
+	hand_add(&e, 6, 6, 500, "x", "y");
+	hand_install(&h, &e);
+	c = compact_pick_size(&h.vs, &h.running);
+	compaction_cursor_init(&cur, c);
+	ck_assert(compaction_is_base_level(&cur, slice_str("a"))); /* 2 is an input, not below */
+	ck_assert(!compaction_is_base_level(&cur, slice_str("c")));
+	ck_assert(!compaction_is_base_level(&cur, slice_str("f")));
+	ck_assert(!compaction_is_base_level(&cur, slice_str("k")));
+	ck_assert(compaction_is_base_level(&cur, slice_str("l")));
+	ck_assert(!compaction_is_base_level(&cur, slice_str("y")));
+	ck_assert(compaction_is_base_level(&cur, slice_str("z")));
+	finish(c);
+}
+END_TEST
+
+TEST_MAIN("compact_jobs", 30, two_jobs_on_disjoint_ranges, shared_input_below_waits,
+	  neighbour_levels_conflict_on_common_range, one_level0_job_at_a_time, next_level_when_the_first_is_busy,
+	  score_without_what_is_leaving, expansion_leaves_running_files, random_jobs_never_collide, flush_level_rule,
+	  flush_keeps_out_of_running_outputs, compaction_keeps_out_of_a_running_flush,
+	  stop_before_too_many_grandparents, base_level_looks_below_the_output)
