@@ -88,6 +88,12 @@ struct sqe {
 	uint64_t deadline_ns; /* CLOCK_MONOTONIC; 0 for none */
 };
 
+/*
+ * In sqe.sequence and cqe.sequence: a snapshot of sequence 0, pinned before the first write. Plain 0 means "the newest",
+ * and no sequence number reaches this bit (LevelDB gives them 56).
+ */
+#define SEQUENCE_EMPTY (UINT64_C(1) << 63)
+
 /* What delayed a request: bits of cqe.delay. */
 enum {
 	DELAY_READ = 1 << 0,     /* waited for a block from disk */

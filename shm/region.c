@@ -3,7 +3,7 @@
  *
  *	page 0       region_header
  *	page 1 …     snapshot table   REGION_SNAPSHOTS × 32 bytes
- *	…            session table    REGION_SESSIONS × 128 bytes
+ *	…            session table    REGION_SESSIONS × 88 bytes
  *	…            stats page       seqlock and struct region_stats
  *
  * The stats page is a seqlock. Its payload is moved as 64-bit atomic words: release stores keep them after the store that
