@@ -13,9 +13,9 @@
 
 struct block {
 	_Atomic uint32_t refs;
-	uint32_t restarts;       /* number of restart points */
+	uint32_t restarts;	 /* number of restart points */
 	uint32_t restart_offset; /* where their array begins */
-	uint32_t size;           /* bytes of data */
+	uint32_t size;		 /* bytes of data */
 	unsigned char data[];
 };
 
@@ -47,7 +47,7 @@ struct block_iter {
 	struct block *block;
 	bool own, internal;
 	uint32_t current; /* offset of the entry at the cursor */
-	uint32_t next;    /* offset after it */
+	uint32_t next;	  /* offset after it */
 	uint32_t restart; /* a restart point near the cursor: where prev begins to look */
 	struct {
 		unsigned char *data; /* key_space, or malloc'ed when longer */
@@ -57,7 +57,8 @@ struct block_iter {
 };
 
 void block_iter_init(struct block_iter *it);
-void block_iter_set(struct block_iter *it, struct block *b, bool own, bool internal); /* not positioned; b may be NULL: empty */
+/* Not positioned; @b may be NULL: empty. */
+void block_iter_set(struct block_iter *it, struct block *b, bool own, bool internal);
 void block_iter_fini(struct block_iter *it);
 
 /* Moves to the entry at restart point @i < block->restarts: what a search by something else than the key needs. */
@@ -70,7 +71,8 @@ struct block_builder;
 int block_builder_new(unsigned restart_interval, struct block_builder **out);
 void block_builder_free(struct block_builder *b);
 void block_builder_reset(struct block_builder *b);
-int block_builder_add(struct block_builder *b, struct slice key, struct slice value); /* keys ascending. 0, -ENOMEM, -E2BIG (4 GiB) */
+/* Keys ascending. 0, -ENOMEM, -E2BIG (a block ends far below 4 GiB). */
+int block_builder_add(struct block_builder *b, struct slice key, struct slice value);
 size_t block_builder_estimate(const struct block_builder *b); /* bytes that finish would return */
 bool block_builder_empty(const struct block_builder *b);
 int block_builder_finish(struct block_builder *b, struct slice *out); /* *@out valid until reset. 0 or -ENOMEM */

@@ -29,7 +29,7 @@ enum {
 struct cache_entry {
 	uint64_t table, offset;
 	struct block *block; /* NULL: a free place, linked by `next` */
-	uint32_t next;       /* in its hash chain */
+	uint32_t next;	     /* in its hash chain */
 	bool used;
 };
 

@@ -169,7 +169,8 @@ int decompress_block(enum compression type, struct slice stored, unsigned char *
 			memcpy(dst, stored.data, size);
 		return 0;
 	case COMPRESS_SNAPPY:
-		if (snappy_uncompress((const char *)stored.data, stored.size, (char *)dst, &got) != SNAPPY_OK || got != size)
+		if (snappy_uncompress((const char *)stored.data, stored.size, (char *)dst, &got) != SNAPPY_OK ||
+		    got != size)
 			return -SHALE_ECORRUPT;
 		return 0;
 	case COMPRESS_ZSTD:

@@ -16,10 +16,10 @@
 enum { BUFFERS = 32 };
 
 struct ahead {
-	uint64_t table;      /* number; file numbers begin at 1, so 0: free */
+	uint64_t table; /* number; file numbers begin at 1, so 0: free */
 	uint64_t last_use;
 	uint64_t start, end; /* file offsets of the bytes in buf */
-	uint64_t next;       /* file offset after the block asked for last */
+	uint64_t next;	     /* file offset after the block asked for last */
 	unsigned char *buf;
 	size_t cap;
 };
@@ -74,7 +74,8 @@ static struct ahead *ahead_of(struct direct_source *s, uint64_t table)
 /* Reads at least @need bytes at @offset into @a, which then holds what came. */
 static int fill(struct direct_source *s, struct ahead *a, const struct table *t, uint64_t offset, size_t need)
 {
-	uint64_t limit = offset + need <= t->data_end ? t->data_end : t->file_size; /* behind the data nothing is read in order */
+	uint64_t limit = offset + need <= t->data_end ? t->data_end
+						      : t->file_size; /* behind the data nothing is read in order */
 	size_t len = need;
 	int64_t got;
 
@@ -92,12 +93,12 @@ static int fill(struct direct_source *s, struct ahead *a, const struct table *t,
 	}
 	got = table_read(s->queue, t->file, a->buf, len, offset);
 	if (got < 0)
-		return err_set(&s->err, (int)got, "%s: cannot read %zu bytes at offset %" PRIu64 ": %s", t->name, len, offset,
-			       shale_strerror((int)got));
+		return err_set(&s->err, (int)got, "%s: cannot read %zu bytes at offset %" PRIu64 ": %s", t->name, len,
+			       offset, shale_strerror((int)got));
 	s->bytes_read += (uint64_t)got;
 	if ((uint64_t)got < need)
-		return err_set(&s->err, -SHALE_ECORRUPT, "%s: the file ends inside the block at offset %" PRIu64, t->name,
-			       offset);
+		return err_set(&s->err, -SHALE_ECORRUPT, "%s: the file ends inside the block at offset %" PRIu64,
+			       t->name, offset);
 	a->start = offset;
 	a->end = offset + (uint64_t)got;
 	return 0;

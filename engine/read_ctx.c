@@ -265,11 +265,11 @@ static int finish_block(struct fetch *f, int64_t result)
 	int rc;
 
 	if (result < 0)
-		return err_set(&f->err, (int)result, "%s: cannot read %zu bytes at offset %" PRIu64 ": %s", f->table->name,
-			       f->req.len, f->handle.offset, shale_strerror((int)result));
+		return err_set(&f->err, (int)result, "%s: cannot read %zu bytes at offset %" PRIu64 ": %s",
+			       f->table->name, f->req.len, f->handle.offset, shale_strerror((int)result));
 	if ((uint64_t)result < need)
-		return err_set(&f->err, -SHALE_ECORRUPT, "%s: the file ends inside the block at offset %" PRIu64, f->table->name,
-			       f->handle.offset);
+		return err_set(&f->err, -SHALE_ECORRUPT, "%s: the file ends inside the block at offset %" PRIu64,
+			       f->table->name, f->handle.offset);
 	rc = block_from_stored(f->table, f->handle, f->buf, &b, &f->err);
 	if (rc == 0)
 		rc = keep(f, f->handle, b, true);
@@ -280,7 +280,8 @@ static int finish_block(struct fetch *f, int64_t result)
 
 static void completed(struct io_req *req);
 
-static void submit(struct fetch *f, enum io_op op, struct io_file *file, unsigned char *buf, size_t len, uint64_t offset)
+static void submit(struct fetch *f, enum io_op op, struct io_file *file, unsigned char *buf, size_t len,
+		   uint64_t offset)
 {
 	f->req = (struct io_req){
 		.op = op, .file = file, .buf = buf, .len = len, .offset = offset, .done = completed, .context = f};

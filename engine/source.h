@@ -33,7 +33,7 @@ struct read_shared {
 
 enum {
 	READ_MISSES_MAX = 64, /* noted in one round; more are noted by the next */
-	READ_HELD = 4,        /* pins that need no allocation: a get takes one */
+	READ_HELD = 4,	      /* pins that need no allocation: a get takes one */
 };
 
 /*
@@ -43,15 +43,15 @@ enum {
 struct read_ctx {
 	struct block_source source; /* pass &ctx.source to probes */
 	struct read_shared *shared;
-	bool no_fill;               /* do not insert fetched blocks into the cache (they stay pinned here) */
-	unsigned readahead;         /* bytes to read beyond a missed block, for scans; 0: none */
+	bool no_fill;		       /* do not insert fetched blocks into the cache (they stay pinned here) */
+	unsigned readahead;	       /* bytes to read beyond a missed block, for scans; 0: none */
 	struct block *held[READ_HELD]; /* the first blocks that results point into; more are in pins */
 	unsigned held_count;
-	struct read_pins *pins;     /* what was fetched for this request; NULL until something is */
-	struct fetch *misses;       /* noted, not yet fetched */
-	struct fetch *failed;       /* fetches that failed: the next ask for the same table or block gets the error */
+	struct read_pins *pins; /* what was fetched for this request; NULL until something is */
+	struct fetch *misses;	/* noted, not yet fetched */
+	struct fetch *failed;	/* fetches that failed: the next ask for the same table or block gets the error */
 	unsigned miss_count, in_flight;
-	int error;                  /* of the fetches: the first failure */
+	int error; /* of the fetches: the first failure */
 	void (*fetched)(struct read_ctx *ctx);
 };
 

@@ -43,7 +43,8 @@ struct io_file *table_file(const struct table *t)
 
 size_t table_memory(const struct table *t)
 {
-	return t->index->size + (t->heads ? t->index->restarts * sizeof(*t->heads) : 0) + (t->filter ? t->filter->size : 0);
+	return t->index->size + (t->heads ? t->index->restarts * sizeof(*t->heads) : 0) +
+	       (t->filter ? t->filter->size : 0);
 }
 
 /* ---- handles and stored blocks ---- */
@@ -168,8 +169,8 @@ static int probe_block(struct block *b, struct slice ikey, uint64_t *trailer_out
 	return rc;
 }
 
-int table_get(struct table *t, struct block_source *src, struct slice ikey, struct block **pin_out, uint64_t *trailer_out,
-	      struct slice *value_out, bool *read_out)
+int table_get(struct table *t, struct block_source *src, struct slice ikey, struct block **pin_out,
+	      uint64_t *trailer_out, struct slice *value_out, bool *read_out)
 {
 	struct block_handle h;
 	struct block *b;

@@ -20,9 +20,9 @@ enum { BLOCK_TRAILER = 5, TABLE_FOOTER = 48 };
 #define TABLE_MAGIC UINT64_C(0xdb4775248b80fb57)
 
 struct table_options {
-	size_t block_bytes;           /* 4096 */
-	unsigned restart_interval;    /* 16 */
-	unsigned bloom_bits_per_key;  /* 10; 0: no filter */
+	size_t block_bytes;	     /* 4096 */
+	unsigned restart_interval;   /* 16 */
+	unsigned bloom_bits_per_key; /* 10; 0: no filter */
 	enum compression compression;
 };
 
@@ -37,9 +37,9 @@ int table_builder_new(struct io_queue *q, struct io_file *file, const struct tab
 int table_builder_add(struct table_builder *b, struct slice ikey, struct slice value);
 /* Writes what is left, index and footer, and waits for every write; does not sync. */
 int table_builder_finish(struct table_builder *b);
-uint64_t table_builder_size(const struct table_builder *b);    /* bytes so far; the file's size after finish */
+uint64_t table_builder_size(const struct table_builder *b); /* bytes so far; the file's size after finish */
 uint64_t table_builder_entries(const struct table_builder *b);
-void table_builder_free(struct table_builder *b);              /* NULL is fine; waits for writes in flight */
+void table_builder_free(struct table_builder *b); /* NULL is fine; waits for writes in flight */
 
 /* ---- an open table ---- */
 
@@ -75,8 +75,8 @@ unsigned table_following_blocks(const struct table *t, struct block_handle h, st
  * *@read_out (may be NULL; always set): a data block was searched.
  */
 #define TABLE_ABSENT 3
-int table_get(struct table *t, struct block_source *src, struct slice ikey, struct block **pin_out, uint64_t *trailer_out,
-	      struct slice *value_out, bool *read_out);
+int table_get(struct table *t, struct block_source *src, struct slice ikey, struct block **pin_out,
+	      uint64_t *trailer_out, struct slice *value_out, bool *read_out);
 
 /* Over internal keys, through @src (borrowed while the iterator lives). Takes a reference of the table. */
 int table_iter_new(struct table *t, struct block_source *src, struct iter **out);
@@ -91,9 +91,9 @@ struct table_cache;
 
 int table_cache_new(unsigned capacity, struct table_cache **out);
 void table_cache_free(struct table_cache *c);
-struct table *table_cache_get(struct table_cache *c, uint64_t number);   /* a new reference, or NULL */
-void table_cache_put(struct table_cache *c, struct table *t);            /* takes a reference of its own */
-void table_cache_drop(struct table_cache *c, uint64_t number);           /* before the file is deleted */
+struct table *table_cache_get(struct table_cache *c, uint64_t number); /* a new reference, or NULL */
+void table_cache_put(struct table_cache *c, struct table *t);	       /* takes a reference of its own */
+void table_cache_drop(struct table_cache *c, uint64_t number);	       /* before the file is deleted */
 unsigned table_cache_count(struct table_cache *c);
 
 #endif

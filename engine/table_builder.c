@@ -39,17 +39,17 @@ struct table_builder {
 	struct compressor *compressor;
 	struct block_builder *data, *index, *meta;
 	struct filter_builder *filter; /* NULL: none */
-	struct key_buf last;           /* internal key added last */
-	bool pending_index;            /* a data block was finished, and `last` is its last key */
+	struct key_buf last;	       /* internal key added last */
+	bool pending_index;	       /* a data block was finished, and `last` is its last key */
 	struct block_handle pending;
-	uint64_t offset;               /* file offset after the finished blocks */
+	uint64_t offset; /* file offset after the finished blocks */
 	uint64_t entries;
 	int error;
 	/* writing behind */
 	struct write_buffer buffers[BUFFERS];
 	unsigned filling;
-	size_t filled;                 /* bytes in that buffer */
-	uint64_t submitted;            /* file offset where it belongs */
+	size_t filled;	    /* bytes in that buffer */
+	uint64_t submitted; /* file offset where it belongs */
 };
 
 static int fail(struct table_builder *b, int rc)
@@ -111,7 +111,8 @@ static void wait_for(struct table_builder *b, struct write_buffer *w)
 	while (w->in_flight) {
 		int rc = io_queue_wait(b->queue, UINT64_MAX);
 
-		assert(rc >= 0 || !w->in_flight); /* the buffer is the queue's until then: no way back from a queue that broke */
+		assert(rc >= 0 ||
+		       !w->in_flight); /* the buffer is the queue's until then: no way back from a queue that broke */
 		(void)rc;
 	}
 }

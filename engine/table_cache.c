@@ -11,7 +11,7 @@
 
 struct cached_table {
 	struct table *table;
-	struct cached_table *chain;       /* of its bucket */
+	struct cached_table *chain;	    /* of its bucket */
 	struct cached_table *newer, *older; /* circular through table_cache.uses */
 };
 
@@ -47,7 +47,8 @@ int table_cache_new(unsigned capacity, struct table_cache **out)
 /* The link that points at the entry of @number, or at the NULL that ends its chain. */
 static struct cached_table **find(struct table_cache *c, uint64_t number)
 {
-	struct cached_table **link = &c->buckets[number & (c->bucket_count - 1)]; /* numbers are handed out one by one */
+	struct cached_table **link =
+		&c->buckets[number & (c->bucket_count - 1)]; /* numbers are handed out one by one */
 
 	while (*link && table_number((*link)->table) != number)
 		link = &(*link)->chain;

@@ -18,13 +18,13 @@
 struct table {
 	_Atomic uint32_t refs;
 	uint64_t number;
-	uint64_t file_size;    /* bytes, as the MANIFEST tells */
-	uint64_t data_end;     /* where the metaindex begins: what lies before is data and filter */
+	uint64_t file_size; /* bytes, as the MANIFEST tells */
+	uint64_t data_end;  /* where the metaindex begins: what lies before is data and filter */
 	struct io_file *file;
 	struct block *index;
-	uint64_t *heads;       /* of the index keys, one per restart point (table_index.c); NULL: searched without */
+	uint64_t *heads;	  /* of the index keys, one per restart point (table_index.c); NULL: searched without */
 	struct slice head_prefix; /* what all index keys begin with; into index */
-	struct block *filter;  /* the filter block's raw bytes; NULL: none */
+	struct block *filter;	  /* the filter block's raw bytes; NULL: none */
 	char name[FILE_NAME_MAX];
 };
 
@@ -51,9 +51,9 @@ struct table_load {
 	struct table *table;
 	struct err_info *err; /* borrowed; may be NULL */
 	enum { LOAD_TAIL, LOAD_INDEX, LOAD_META, LOAD_FILTER, LOAD_DONE } step;
-	unsigned char *tail;  /* the end of the file */
+	unsigned char *tail; /* the end of the file */
 	uint64_t tail_offset;
-	unsigned char *piece; /* a block that does not lie in the tail */
+	unsigned char *piece;		       /* a block that does not lie in the tail */
 	struct block_handle handle[LOAD_DONE]; /* by step */
 	/* the read that is wanted */
 	unsigned char *buf;
@@ -62,11 +62,12 @@ struct table_load {
 };
 
 /* Opens the file (the one call that may touch the disk). TABLE_LOAD_READ, or a failure with words: -SHALE_EMISSING, -SHALE_ECORRUPT, -errno. */
-int table_load_begin(struct table_load *l, struct io_env *env, uint64_t number, uint64_t file_size, struct err_info *err);
+int table_load_begin(struct table_load *l, struct io_env *env, uint64_t number, uint64_t file_size,
+		     struct err_info *err);
 /* The read ended with @result (bytes or -errno). TABLE_LOAD_READ; 0: done, take the table; or a failure with words. */
 int table_load_next(struct table_load *l, int64_t result);
 struct table *table_load_take(struct table_load *l); /* the loaded table, one reference */
-void table_load_fini(struct table_load *l);          /* also of a half-loaded one; never while a read is in flight */
+void table_load_fini(struct table_load *l);	     /* also of a half-loaded one; never while a read is in flight */
 
 /* Reads and waits; worker's queue. Bytes read, fewer than @len only at the end of the file, or -errno. */
 int64_t table_read(struct io_queue *q, struct io_file *f, void *buf, size_t len, uint64_t offset);

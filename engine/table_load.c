@@ -23,7 +23,8 @@ static int open_file(struct table *t, struct io_env *env, struct err_info *err)
 	if (rc == -ENOENT) {
 		file_name(t->name, FILE_TABLE, t->number);
 		return err_set(err, -SHALE_EMISSING,
-			       "%s: the table is not there, though the database needs it; somebody removed it, or a copy of the "
+			       "%s: the table is not there, though the database needs it; somebody removed it, or a "
+			       "copy of the "
 			       "directory is incomplete: put the file back",
 			       t->name);
 	}
@@ -47,7 +48,8 @@ static int want(struct table_load *l, unsigned char *buf, size_t len, uint64_t o
 	return TABLE_LOAD_READ;
 }
 
-int table_load_begin(struct table_load *l, struct io_env *env, uint64_t number, uint64_t file_size, struct err_info *err)
+int table_load_begin(struct table_load *l, struct io_env *env, uint64_t number, uint64_t file_size,
+		     struct err_info *err)
 {
 	struct table *t = calloc(1, sizeof(*t));
 	size_t len;
@@ -162,7 +164,8 @@ static int advance(struct table_load *l)
 		if (!stored) {
 			l->piece = malloc(h.size + BLOCK_TRAILER);
 			if (!l->piece)
-				return err_set(l->err, -ENOMEM, "%s: no memory for its index or filter", l->table->name);
+				return err_set(l->err, -ENOMEM, "%s: no memory for its index or filter",
+					       l->table->name);
 			return want(l, l->piece, h.size + BLOCK_TRAILER, h.offset);
 		}
 		rc = take(l, stored);
@@ -179,8 +182,8 @@ int table_load_next(struct table_load *l, int64_t result)
 	int rc;
 
 	if (result < 0)
-		return err_set(l->err, (int)result, "%s: cannot read %zu bytes at offset %" PRIu64 ": %s", l->table->name, l->len,
-			       l->offset, shale_strerror((int)result));
+		return err_set(l->err, (int)result, "%s: cannot read %zu bytes at offset %" PRIu64 ": %s",
+			       l->table->name, l->len, l->offset, shale_strerror((int)result));
 	if ((uint64_t)result < l->len)
 		return corrupt(l, l->offset + (uint64_t)result, "the file ends here, but should be longer");
 	if (l->step == LOAD_TAIL) {
@@ -219,14 +222,20 @@ static void read_done(struct io_req *req)
 int64_t table_read(struct io_queue *q, struct io_file *f, void *buf, size_t len, uint64_t offset)
 {
 	bool done = false;
-	struct io_req req = {
-		.op = IO_READ, .file = f, .buf = buf, .len = len, .offset = offset, .done = read_done, .context = &done};
+	struct io_req req = {.op = IO_READ,
+			     .file = f,
+			     .buf = buf,
+			     .len = len,
+			     .offset = offset,
+			     .done = read_done,
+			     .context = &done};
 
 	io_submit(q, &req);
 	while (!done) {
 		int rc = io_queue_wait(q, UINT64_MAX);
 
-		assert(rc >= 0 || done); /* the buffer is the queue's until then: there is no way back from a queue that broke */
+		assert(rc >= 0 ||
+		       done); /* the buffer is the queue's until then: there is no way back from a queue that broke */
 		(void)rc;
 	}
 	return req.result;

@@ -187,7 +187,8 @@ void stock_make(const char *path, const struct stock_options *o, const struct en
 		struct slice user = ikey_user(l->at[i].key), value = l->at[i].value;
 
 		if (ikey_kind(l->at[i].key) == IKEY_VALUE)
-			leveldb_writebatch_put(b, (const char *)user.data, user.size, (const char *)value.data, value.size);
+			leveldb_writebatch_put(b, (const char *)user.data, user.size, (const char *)value.data,
+					       value.size);
 		else
 			leveldb_writebatch_delete(b, (const char *)user.data, user.size);
 		if (i % batch == batch - 1 || i == l->count - 1) {

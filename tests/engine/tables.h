@@ -26,7 +26,7 @@ void place_drop(struct place *p);
 struct entry_list {
 	struct test_entry {
 		struct slice key, value;
-	} *at;
+	} * at;
 	size_t count, cap;
 };
 
@@ -46,7 +46,7 @@ void same_entries(struct iter *it, const struct entry_list *l);
 /* Makes a database with stock LevelDB, whose tables hold everything (nothing is left in a log). */
 struct stock_options {
 	bool snappy;
-	int bloom_bits; /* 0: none */
+	int bloom_bits;			  /* 0: none */
 	size_t block_bytes, write_buffer; /* stock raises block_bytes to 1024, write_buffer to 64 KiB */
 	int restart_interval;
 };

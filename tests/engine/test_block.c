@@ -92,12 +92,12 @@ static struct block *block_raw(const void *bytes, size_t size)
 START_TEST(bad_restarts_refused)
 {
 	static const uint32_t bad[][4] = {
-		{4, 0, 0, 5},          /* more than there is room for */
+		{4, 0, 0, 5},	       /* more than there is room for */
 		{0, 0, 0, UINT32_MAX}, /* far more */
-		{1, 2, 3, 0},          /* none, though there are bytes */
-		{0, 0, 4, 1},          /* the first not 0 */
-		{0, 0, 0, 2},          /* not ascending */
-		{0, 0, 8, 2},          /* past the entries */
+		{1, 2, 3, 0},	       /* none, though there are bytes */
+		{0, 0, 4, 1},	       /* the first not 0 */
+		{0, 0, 0, 2},	       /* not ascending */
+		{0, 0, 8, 2},	       /* past the entries */
 	};
 	static const uint32_t empty[] = {0, 1};
 	struct block *b;

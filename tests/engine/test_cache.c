@@ -319,4 +319,5 @@ START_TEST(tables_many_threads)
 }
 END_TEST
 
-TEST_MAIN("cache", 30, bounded, hits_survive_a_scan, nothing_kept, references_and_dropping, many_threads, tables_lru, tables_many_threads)
+TEST_MAIN("cache", 30, bounded, hits_survive_a_scan, nothing_kept, references_and_dropping, many_threads, tables_lru,
+	  tables_many_threads)

@@ -13,7 +13,8 @@ static const enum compression types[] = {COMPRESS_NONE, COMPRESS_SNAPPY, COMPRES
 static void fill(unsigned char *p, size_t size, bool dense, uint64_t *seed)
 {
 	for (size_t i = 0; i < size; i++)
-		p[i] = dense ? (unsigned char)test_random(seed) : (unsigned char)("shale is rock "[i % 14] + (i % 97 == 0));
+		p[i] = dense ? (unsigned char)test_random(seed)
+			     : (unsigned char)("shale is rock "[i % 14] + (i % 97 == 0));
 }
 
 /* What was compressed comes back; what would not shrink by an eighth is kept as it is, and says so. */

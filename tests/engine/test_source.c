@@ -60,7 +60,8 @@ static void fetch(struct read_ctx *ctx)
 }
 
 /* One probe of one table, run again until it has an answer. */
-static int get(struct bench *b, struct read_ctx *ctx, uint64_t number, struct slice ikey, struct slice *value_out, unsigned *rounds)
+static int get(struct bench *b, struct read_ctx *ctx, uint64_t number, struct slice ikey, struct slice *value_out,
+	       unsigned *rounds)
 {
 	for (*rounds = 0;; ++*rounds) {
 		struct table *t = NULL;

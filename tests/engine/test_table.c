@@ -158,8 +158,8 @@ START_TEST(get_semantics)
 	entries_add_user(&l, "d", 7, IKEY_VALUE, slice_str("seven"));
 	must_open(&p, 1, table_make(&p, 1, &defaults, &l), &o);
 #define GET(key, sequence)                                                                                             \
-	table_get(o.table, direct_source_base(o.source), ikey_make(buf, slice_str(key), sequence, IKEY_SEEK), &pin, &trailer,  \
-		  &value, &read)
+	table_get(o.table, direct_source_base(o.source), ikey_make(buf, slice_str(key), sequence, IKEY_SEEK), &pin,    \
+		  &trailer, &value, &read)
 	ck_assert_int_eq(GET("b", 20), 0);
 	ck_assert_uint_eq(trailer, ikey_pack(9, IKEY_DELETION));
 	block_unref(pin);
@@ -186,7 +186,8 @@ START_TEST(get_semantics)
 END_TEST
 
 /* Builds the table again from its own entries; the bytes must be stock's. */
-static void rebuild_and_compare(struct place *p, struct table_file f, const struct stock_options *so, struct entry_list *all)
+static void rebuild_and_compare(struct place *p, struct table_file f, const struct stock_options *so,
+				struct entry_list *all)
 {
 	struct table_options options = {.block_bytes = so->block_bytes ? so->block_bytes : 4096,
 					.restart_interval = so->restart_interval ? (unsigned)so->restart_interval : 16,
@@ -212,7 +213,8 @@ static void rebuild_and_compare(struct place *p, struct table_file f, const stru
 	ck_assert_uint_eq(table_make(p, f.number + 1000000, &options, &l), their_size);
 	ours = file_bytes(p, f.number + 1000000, &our_size);
 	ck_assert_uint_eq(our_size, their_size);
-	ck_assert_msg(memcmp(ours, theirs, our_size) == 0, "table %llu differs from stock's", (unsigned long long)f.number);
+	ck_assert_msg(memcmp(ours, theirs, our_size) == 0, "table %llu differs from stock's",
+		      (unsigned long long)f.number);
 	free(ours);
 	free(theirs);
 	entries_free(&l);
@@ -348,7 +350,8 @@ START_TEST(every_flipped_byte)
 END_TEST
 
 /* Where each block of a table (no filter) of ours lies: data, metaindex, index. Returns how many. */
-static unsigned all_blocks(struct opened *o, const unsigned char *bytes, size_t size, struct block_handle *out, unsigned max)
+static unsigned all_blocks(struct opened *o, const unsigned char *bytes, size_t size, struct block_handle *out,
+			   unsigned max)
 {
 	const unsigned char *end = bytes + size, *p = end - TABLE_FOOTER;
 	unsigned n = table_following_blocks(o->table, (struct block_handle){0}, out, max - 2);
