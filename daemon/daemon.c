@@ -129,7 +129,10 @@ static int open_database(struct house *h, const char *database, const char *sock
 		.window = h->window.segment.base,
 		.window_size = h->window.segment.size,
 	};
-	return engine_open(h->env, h->queue, &options, &h->host, &h->recovery, &h->engine, err);
+	rc = engine_open(h->env, h->queue, &options, &h->host, &h->recovery, &h->engine, err);
+	if (rc < 0 && !strstr(err->text, h->database)) /* the engine names files, not where they are */
+		err_prefix(err, "%s: ", h->database);
+	return rc;
 }
 
 /* Who may use the socket may read the region; nobody but us may write it. */

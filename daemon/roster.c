@@ -53,7 +53,14 @@ static void on_bell(struct io_req *req)
 
 bool roster_park(struct service *svc, struct session *s)
 {
-	if (!ring_daemon_park(&s->ring))
+	bool parked = ring_daemon_park(&s->ring);
+
+	/* Zeros in place of a page that went can look like an empty ring; so it is here that such a session is noticed. */
+	if (unlikely(sigbus_guard_broken(s->guard))) {
+		session_break(svc, s, "it took pages of its channel away");
+		return false;
+	}
+	if (!parked)
 		return false;
 	s->parked = true;
 	if (!s->bell_armed) {
