@@ -227,7 +227,7 @@ static void stock_database(const struct stock_options *so, uint64_t *seed)
 	struct place p = {.dir = test_tmpdir()};
 	size_t n;
 
-	entries_random(&written, seed, 6000, 250);
+	entries_random(&written, seed, 4000, 250);
 	stock_make(p.dir, so, &written, 1 + test_random(seed) % 100);
 	place_open(&p, IO_BACKEND_AUTO);
 	n = place_tables(&p, files, ARRAY_SIZE(files));
