@@ -27,9 +27,11 @@ static void window_init(struct wal *w)
 	struct wal_identity id;
 
 	wal_identity(w->env, &id);
-	/* Release: what was trusted is distrusted before any of it changes; and the other way round below. Pairs with recovery's acquire. */
-	atomic_store_explicit(&win->magic, 0, memory_order_release);
-	atomic_thread_fence(memory_order_seq_cst);
+	/*
+	 * What was trusted is distrusted before any of it changes (acquire: the stores below stay below), and the other way round at
+	 * the end. Pairs with recovery's acquire.
+	 */
+	atomic_exchange_explicit(&win->magic, 0, memory_order_acq_rel);
 	memset((char *)win + sizeof(win->magic), 0, WINDOW_PAGE - sizeof(win->magic));
 	win->version = WINDOW_VERSION;
 	win->log_slots = WINDOW_LOGS;
