@@ -470,6 +470,14 @@ START_TEST(first_vain_probe_is_charged)
 	ck_assert_int_eq(get(&b, "k", 9, &t, &charge), 0);
 	ck_assert_ptr_null(charge);
 	bed_fini(&b);
+	bed_init(&b);
+	write_table(&b, 1, 2, spread, 2, 10);
+	write_table(&b, 0, 3, spread, 2, 0);
+	hand_install(&h, &e);
+	charge = hand_file(&h, 2);
+	ck_assert_int_eq(get(&b, "k", 9, &t, &charge), SHALE_NOTFOUND); /* 3 was searched, 2 only asked its filter */
+	ck_assert_ptr_null(charge);
+	bed_fini(&b);
 }
 END_TEST
 
