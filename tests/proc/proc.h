@@ -44,7 +44,7 @@ int proc_refused(struct private_daemon *d, char *text, size_t cap);
 /* A connection; the test fails without. */
 struct shale_db *proc_open(const struct private_daemon *d);
 
-/* The stats page as it is now. */
+/* The stats page, published after this call or by a daemon that has been asleep since. */
 struct region_stats proc_stats(const struct private_daemon *d);
 
 /* A child that runs @fn and exits with what it returns; it dies with the test. */

@@ -3,6 +3,7 @@
  * that they are gone.
  */
 #include <pthread.h>
+#include <stdatomic.h>
 #include <stdio.h>
 #include <unistd.h>
 
@@ -39,9 +40,9 @@ END_TEST
 
 static void *start_later(void *arg)
 {
-	(void)arg;
 	usleep(300000);
 	proc_start(&d);
+	atomic_store((_Atomic bool *)arg, true);
 	/* The daemon's parent-death signal comes with the end of the thread that started it: stay. */
 	for (;;)
 		pause();
@@ -51,6 +52,7 @@ static void *start_later(void *arg)
 /* A read begun while no daemon is there waits for one. */
 START_TEST(reads_wait)
 {
+	_Atomic bool started = false;
 	struct shale_db *db;
 	pthread_t thread;
 
@@ -58,8 +60,10 @@ START_TEST(reads_wait)
 	db = proc_open(&d);
 	proc_put(db, "a", "1");
 	private_daemon_kill(&d);
-	ck_ok(pthread_create(&thread, NULL, start_later, NULL));
+	ck_ok(pthread_create(&thread, NULL, start_later, &started));
 	ck_assert_str_eq(proc_get(db, "a"), "1");
+	while (!atomic_load(&started))
+		usleep(1000);
 	shale_close(db);
 	proc_stop(&d);
 	private_daemon_fini(&d);
