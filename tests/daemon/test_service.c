@@ -77,8 +77,6 @@ static void *serve(void *arg)
 	workers_stop(&rig.workers);
 	ck_ok(engine_close(rig.engine));
 	io_queue_free(queue);
-	service_fini(&rig.service);
-	region_close(&rig.region, true);
 	return NULL;
 }
 
@@ -106,6 +104,8 @@ static void rig_stop(void)
 	service_stop(&rig.service);
 	pthread_join(rig.thread, NULL);
 	ck_assert_int_eq(rig.rc, 0);
+	service_fini(&rig.service);
+	region_close(&rig.region, true);
 	io_env_close(rig.env);
 	test_rmtree(rig.dir);
 	free(rig.dir);
