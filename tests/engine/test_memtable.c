@@ -147,7 +147,7 @@ START_TEST(runs_of_keys)
 	ck_ok(memtable_new(&memory_provider_anonymous, 1 << 20, 1, &m));
 	for (unsigned i = 0; i < N; i++) {
 		/* Two ascending runs turn about, then a descending one between their keys. */
-		unsigned v = i < N / 2 ? (i % 2) * 100000 + i * 2 : 2 * N - i * 2 + 1;
+		unsigned v = i < N / 2 ? (i / 16 % 2) * 100000 + i * 2 : 2 * N - i * 2 + 1;
 		char user[16];
 
 		snprintf(user, sizeof(user), "%08u", v);
@@ -163,6 +163,21 @@ START_TEST(runs_of_keys)
 			ck_assert_int_lt(ikey_compare(slice_of(last, 16), it->key), 0);
 	}
 	ck_assert_uint_eq(seen, N);
+	/* Every level is in order, not the lowest alone: a search finds each key, and stands before it from its front. */
+	for (iter_seek_last(it); it->valid; seen--) {
+		struct slice value, user = ikey_user(it->key);
+		unsigned char last[16];
+
+		ck_assert_int_eq(memtable_get(m, user, N, &value), 0);
+		ck_assert(slice_equal(value, user));
+		memcpy(last, it->key.data, it->key.size);
+		iter_seek(it, slice_of(last, 16));
+		ck_assert(it->valid && slice_equal(it->key, slice_of(last, 16)));
+		iter_prev(it);
+		if (it->valid)
+			ck_assert_int_lt(ikey_compare(it->key, slice_of(last, 16)), 0);
+	}
+	ck_assert_uint_eq(seen, 0);
 	iter_free(it);
 	memtable_unref(m);
 }
