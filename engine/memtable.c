@@ -535,3 +535,38 @@ uint64_t memtable_log_number(const struct memtable *m)
 {
 	return m->log_number;
 }
+
+/* One level is in order and inside what is used; *@count_out: its nodes. */
+static bool level_ok(const struct memtable *m, unsigned level, uint64_t *count_out)
+{
+	uint32_t last = 0, node;
+	uint64_t count = 0;
+
+	for (node = next_of(m, m->head, level); node; node = next_of(m, node, level)) {
+		struct slice value;
+
+		if (node <= m->head || node % 4 || node + NODE_SIZES > memtable_used(m))
+			return false;
+		value = node_value(m, node);
+		if (value.size > memtable_used(m) || value.data + value.size > m->base + memtable_used(m))
+			return false;
+		if (last && ikey_compare(node_key(m, last), node_key(m, node)) >= 0)
+			return false;
+		last = node;
+		count++;
+	}
+	*count_out = count;
+	return true;
+}
+
+int memtable_check(const struct memtable *m)
+{
+	uint64_t count = 0, below = memtable_entries(m);
+
+	for (unsigned level = 0; level < MAX_HEIGHT; level++) {
+		if (!level_ok(m, level, &count) || count > below || (!level && count != below))
+			return -SHALE_ECORRUPT;
+		below = count;
+	}
+	return 0;
+}

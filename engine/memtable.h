@@ -49,9 +49,12 @@ int memtable_get(const struct memtable *m, struct slice user_key, uint64_t seque
 /* An iterator over internal keys; holds a reference. 0 or -ENOMEM. */
 int memtable_iter_new(struct memtable *m, struct iter **out);
 
-size_t memtable_used(const struct memtable *m);  /* arena bytes */
+size_t memtable_used(const struct memtable *m); /* arena bytes */
 size_t memtable_capacity(const struct memtable *m);
 uint64_t memtable_entries(const struct memtable *m);
 uint64_t memtable_log_number(const struct memtable *m);
+
+/* Every level in order, every node inside the arena, the count right. 0 or -SHALE_ECORRUPT. Slow; not beside the writer. */
+int memtable_check(const struct memtable *m);
 
 #endif

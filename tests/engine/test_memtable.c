@@ -73,6 +73,7 @@ START_TEST(iterator_equals_model)
 	struct memtable *m = fill_random(&seed, N);
 	struct iter *it;
 
+	ck_ok(memtable_check(m));
 	ck_assert_uint_eq(memtable_entries(m), N);
 	ck_assert_uint_eq(memtable_log_number(m), 7);
 	ck_ok(memtable_iter_new(m, &it));
@@ -153,6 +154,7 @@ START_TEST(runs_of_keys)
 		snprintf(user, sizeof(user), "%08u", v);
 		memtable_add(m, i + 1, IKEY_VALUE, slice_of(user, 8), slice_of(user, 8));
 	}
+	ck_ok(memtable_check(m));
 	ck_ok(memtable_iter_new(m, &it));
 	for (iter_seek_first(it); it->valid; seen++) {
 		unsigned char last[16];
@@ -163,7 +165,7 @@ START_TEST(runs_of_keys)
 			ck_assert_int_lt(ikey_compare(slice_of(last, 16), it->key), 0);
 	}
 	ck_assert_uint_eq(seen, N);
-	/* Every level is in order, not the lowest alone: a search finds each key, and stands before it from its front. */
+	/* A search finds each key, and prev the one before it. */
 	for (iter_seek_last(it); it->valid; seen--) {
 		struct slice value, user = ikey_user(it->key);
 		unsigned char last[16];
