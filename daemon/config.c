@@ -31,7 +31,8 @@ static const char *const windows[] = {"shm", "directory", NULL};
 static const char *const backends[] = {"auto", "io_uring", "posix", NULL};
 static_assert(COMPRESS_NONE == 0 && COMPRESS_SNAPPY == 1 && COMPRESS_ZSTD == 2, "choices are in the order of the enum");
 static_assert(WINDOW_SHM == 0 && WINDOW_DIRECTORY == 1, "choices are in the order of the enum");
-static_assert(IO_BACKEND_AUTO == 0 && IO_BACKEND_URING == 1 && IO_BACKEND_POSIX == 2, "choices are in the order of the enum");
+static_assert(IO_BACKEND_AUTO == 0 && IO_BACKEND_URING == 1 && IO_BACKEND_POSIX == 2,
+	      "choices are in the order of the enum");
 
 #define K UINT64_C(1024)
 #define M (K * K)
@@ -53,7 +54,8 @@ static const struct key keys[] = {
 	 "bits per key of the Bloom filters; 0 for none"},
 	{"engine", "compression", T_CHOICE, AT(compression), "snappy", 0, 0, compressions,
 	 "of new tables; stock LevelDB reads none and snappy"},
-	{"engine", "max_file_size", T_SIZE, AT(max_file_size), "2M", 64 * K, 1 * G, NULL, "size at which a table ends and the next begins"},
+	{"engine", "max_file_size", T_SIZE, AT(max_file_size), "2M", 64 * K, 1 * G, NULL,
+	 "size at which a table ends and the next begins"},
 	{"engine", "level1_size", T_SIZE, AT(level1_size), "10M", 256 * K, 1024 * G, NULL,
 	 "target size of level 1; each further level is ten times larger"},
 	{"engine", "l0_compaction", T_COUNT, AT(l0_compaction), "4", 1, 1000, NULL,
@@ -71,7 +73,8 @@ static const struct key keys[] = {
 	{"wal", "ring", T_SIZE, AT(wal_ring), "16M", 256 * K, 1 * G, NULL,
 	 "memory for log bytes that are not yet written to their file; a power of two"},
 	{"wal", "window", T_CHOICE, AT(wal_window), "shm", 0, 0, windows,
-	 "where that memory lies: shared memory, or a file in the database directory where /dev/shm does not outlive the daemon"},
+	 "where that memory lies: shared memory, or a file in the database directory where /dev/shm does not outlive "
+	 "the daemon"},
 	{"limits", "max_key", T_SIZE, AT(max_key), "64K", 16, 16 * M, NULL, "longest key"},
 	{"limits", "max_request", T_SIZE, AT(max_request), "8M", 4 * K, 512 * M, NULL,
 	 "largest value or batch; at most half of wal.ring"},
@@ -218,7 +221,8 @@ static void print_allowed(char *buf, size_t cap, const struct key *k)
 		snprintf(buf, cap, "a size from %s to %s (suffixes K, M, G)", low, high);
 		break;
 	case T_COUNT:
-		snprintf(buf, cap, "a number from %llu to %llu", (unsigned long long)k->min, (unsigned long long)k->max);
+		snprintf(buf, cap, "a number from %llu to %llu", (unsigned long long)k->min,
+			 (unsigned long long)k->max);
 		break;
 	case T_BOOL:
 		snprintf(buf, cap, "yes or no");
@@ -361,16 +365,17 @@ static int assign(struct config *c, const char *where, const char *section, cons
 	if (!k) {
 		k = nearest(section, name);
 		if (k)
-			return err_set(err, -SHALE_ECONFIG, "%sthere is no setting \"%s.%s\"; did you mean \"%s.%s\"?", where,
-				       section, name, k->section, k->name);
-		return err_set(err, -SHALE_ECONFIG, "%sthere is no setting \"%s.%s\"; daemon/shaled.conf lists all of them", where,
-			       section, name);
+			return err_set(err, -SHALE_ECONFIG, "%sthere is no setting \"%s.%s\"; did you mean \"%s.%s\"?",
+				       where, section, name, k->section, k->name);
+		return err_set(err, -SHALE_ECONFIG,
+			       "%sthere is no setting \"%s.%s\"; daemon/shaled.conf lists all of them", where, section,
+			       name);
 	}
 	if (parse_value(c, k, value, why))
 		return 0;
 	print_allowed(allowed, sizeof(allowed), k);
-	return err_set(err, -SHALE_ECONFIG, "%s%s.%s cannot be \"%.100s\": allowed is %s%s%s", where, section, name, value, allowed,
-		       *why ? "; " : "", why);
+	return err_set(err, -SHALE_ECONFIG, "%s%s.%s cannot be \"%.100s\": allowed is %s%s%s", where, section, name,
+		       value, allowed, *why ? "; " : "", why);
 }
 
 /* ---- reading ---- */
@@ -402,7 +407,8 @@ static char *next_line(char *buf, int cap, void *stream)
 	while (*s == ' ' || *s == '\t')
 		s++;
 	if (strlen(s) >= (size_t)cap) {
-		r->rc = err_set(r->err, -SHALE_ECONFIG, "%s:%u: the line is longer than %d bytes", r->path, r->number, cap - 1);
+		r->rc = err_set(r->err, -SHALE_ECONFIG, "%s:%u: the line is longer than %d bytes", r->path, r->number,
+				cap - 1);
 		return NULL;
 	}
 	return strcpy(buf, s);
@@ -448,7 +454,8 @@ int config_set(struct config *c, const char *assignment, struct err_info *err)
 
 	if (!dot || !equals || dot > equals || dot == assignment || dot + 1 == equals ||
 	    (size_t)(dot - assignment) >= sizeof(section) || (size_t)(equals - dot - 1) >= sizeof(name))
-		return err_set(err, -SHALE_ECONFIG, "--set %.100s: it must look like section.key=value, as in engine.block_cache=256M",
+		return err_set(err, -SHALE_ECONFIG,
+			       "--set %.100s: it must look like section.key=value, as in engine.block_cache=256M",
 			       assignment);
 	snprintf(section, sizeof(section), "%.*s", (int)(dot - assignment), assignment);
 	snprintf(name, sizeof(name), "%.*s", (int)(equals - dot - 1), dot + 1);
@@ -460,16 +467,19 @@ int config_check(const struct config *c, struct err_info *err)
 	if (!is_power_of_two(c->wal_ring))
 		return err_set(err, -SHALE_ECONFIG, "wal.ring must be a power of two, as 8M, 16M or 32M are");
 	if (!is_power_of_two(c->ring_entries))
-		return err_set(err, -SHALE_ECONFIG, "service.ring_entries must be a power of two, as 64, 128 or 256 are");
+		return err_set(err, -SHALE_ECONFIG,
+			       "service.ring_entries must be a power of two, as 64, 128 or 256 are");
 	if (c->max_request > c->wal_ring / 2)
 		return err_set(err, -SHALE_ECONFIG,
-			       "limits.max_request must be at most half of wal.ring, because a batch is written into the ring in one piece: "
+			       "limits.max_request must be at most half of wal.ring, because a batch is written into "
+			       "the ring in one piece: "
 			       "lower it, or raise wal.ring");
 	if (c->max_key > c->max_request / 2)
 		return err_set(err, -SHALE_ECONFIG, "limits.max_key must be at most half of limits.max_request");
 	if (c->l0_slowdown < c->l0_compaction || c->l0_stop < c->l0_slowdown)
 		return err_set(err, -SHALE_ECONFIG,
-			       "engine.l0_compaction <= engine.l0_slowdown <= engine.l0_stop must hold: writes would wait for a compaction "
+			       "engine.l0_compaction <= engine.l0_slowdown <= engine.l0_stop must hold: writes would "
+			       "wait for a compaction "
 			       "that does not start");
 	return 0;
 }
@@ -504,7 +514,8 @@ void config_write(const struct config *c, bool explain, FILE *out)
 		print_value(c, k, value, sizeof(value));
 		if (explain) {
 			print_allowed(allowed, sizeof(allowed), k);
-			fprintf(out, "\n# %c%s.\n# Allowed: %s.\n", toupper((unsigned char)k->doc[0]), k->doc + 1, allowed);
+			fprintf(out, "\n# %c%s.\n# Allowed: %s.\n", toupper((unsigned char)k->doc[0]), k->doc + 1,
+				allowed);
 		}
 		fprintf(out, "%s%s =%s%s\n", comment, k->name, *value ? " " : "", value);
 	}

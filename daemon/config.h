@@ -27,7 +27,7 @@ struct config {
 	uint64_t write_buffer, block_cache, block_size, max_file_size, level1_size;
 	uint64_t max_immutables, max_open_tables, bloom_bits, l0_compaction, l0_slowdown, l0_stop;
 	uint64_t compaction_workers; /* as configured; config_workers() resolves 0 */
-	uint64_t compression;        /* enum compression */
+	uint64_t compression;	     /* enum compression */
 	uint64_t create_if_missing, paranoid;
 	/* wal */
 	uint64_t wal_ring, wal_window; /* enum window_kind */

@@ -57,8 +57,11 @@ static void close_fd(int *fd)
 
 static void refuse(struct control *c, int socket, const struct ucred *peer, int status, const char *text)
 {
-	struct welcome w = {
-		.magic = WELCOME_MAGIC, .size = sizeof(w), .abi = SHM_ABI, .status = status, .fingerprint = layout_fingerprint()};
+	struct welcome w = {.magic = WELCOME_MAGIC,
+			    .size = sizeof(w),
+			    .abi = SHM_ABI,
+			    .status = status,
+			    .fingerprint = layout_fingerprint()};
 
 	snprintf(w.text, sizeof(w.text), "%s", text);
 	handshake_send(socket, &w, NULL, 0); /* a peer that does not listen needs no words */
@@ -88,7 +91,8 @@ static int check_access(const struct control *c, const struct ucred *peer, const
 {
 	unsigned all = 0, of_uid = 0;
 
-	if (c->config->uids.count && !listed(&c->config->uids, peer->uid) && !listed(&c->config->read_only_uids, peer->uid))
+	if (c->config->uids.count && !listed(&c->config->uids, peer->uid) &&
+	    !listed(&c->config->read_only_uids, peer->uid))
 		return err_set(err, -EACCES, "user %u may not use this database (access.uids)", (unsigned)peer->uid);
 	for (const struct session *s = c->sessions; s; s = s->next) {
 		all++;
@@ -97,7 +101,8 @@ static int check_access(const struct control *c, const struct ucred *peer, const
 	if (all >= c->config->sessions)
 		return err_set(err, -EUSERS, "all %u sessions are taken (limits.sessions)", all);
 	if (of_uid >= c->config->sessions_per_uid)
-		return err_set(err, -EUSERS, "user %u has %u sessions already (limits.sessions_per_uid)", (unsigned)peer->uid, of_uid);
+		return err_set(err, -EUSERS, "user %u has %u sessions already (limits.sessions_per_uid)",
+			       (unsigned)peer->uid, of_uid);
 	*read_only_out = (h->flags & HELLO_READ_ONLY) || listed(&c->config->read_only_uids, peer->uid);
 	return 0;
 }
@@ -116,7 +121,8 @@ static void bound_wish(const struct config *config, const struct hello *h, bool 
 		arena = arena_max;
 	if (arena < ARENA_SIZE_MIN)
 		arena = ARENA_SIZE_MIN;
-	*out = (struct session_wish){.entries = rounded, .arena_size = align_up(arena, SHM_PAGE), .read_only = read_only};
+	*out = (struct session_wish){
+		.entries = rounded, .arena_size = align_up(arena, SHM_PAGE), .read_only = read_only};
 }
 
 static void read_command(pid_t pid, char out[32])
@@ -335,7 +341,8 @@ static void on_signal(struct control *c)
 
 	while (read(c->signals, &info, sizeof(info)) == sizeof(info)) {
 		if (info.ssi_signo == SIGHUP) {
-			log_line(LOG_NOTICE, "SIGHUP: the configuration is read at the start only; restart to change it");
+			log_line(LOG_NOTICE,
+				 "SIGHUP: the configuration is read at the start only; restart to change it");
 			continue;
 		}
 		log_line(LOG_NOTICE, "%s: ending", info.ssi_signo == SIGTERM ? "SIGTERM" : "SIGINT");
@@ -452,7 +459,8 @@ static int open_all(struct control *c, struct err_info *err)
 
 	c->region_fd = segment_reopen_readonly(&c->region->segment);
 	if (c->region_fd < 0)
-		return err_set(err, c->region_fd, "the region cannot be opened for reading: %s", shale_strerror(c->region_fd));
+		return err_set(err, c->region_fd, "the region cannot be opened for reading: %s",
+			       shale_strerror(c->region_fd));
 	c->slots = calloc(c->config->sessions, sizeof(struct session *));
 	if (!c->slots)
 		return err_set(err, -ENOMEM, "no memory for the table of sessions");

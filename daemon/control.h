@@ -19,15 +19,15 @@ struct control {
 	struct service *service;
 	char instance[INSTANCE_LEN + 1];
 	const struct region *region;
-	int region_fd;        /* read-only, to hand over */
-	const char *path;     /* of the socket; borrowed */
+	int region_fd;	  /* read-only, to hand over */
+	const char *path; /* of the socket; borrowed */
 	int listener, epoll, signals;
-	int reserve;          /* a descriptor kept free, to accept and refuse when all others are used */
+	int reserve; /* a descriptor kept free, to accept and refuse when all others are used */
 	struct connection *connections;
 	unsigned connection_count;
 	struct session *sessions;
 	struct session **slots; /* [config->sessions]: by session id */
-	uint32_t generation;    /* of the next session; begins at random */
+	uint32_t generation;	/* of the next session; begins at random */
 	bool closing;
 	_Atomic bool quit;
 	pthread_t thread;

@@ -21,7 +21,7 @@ enum { SERVICE_QUEUE_DEPTH = 256 };
 
 struct house {
 	const struct config *config;
-	char *database;     /* absolute */
+	char *database; /* absolute */
 	char *socket;
 	char instance[INSTANCE_LEN + 1];
 	struct io_env *env;
@@ -34,7 +34,7 @@ struct house {
 	struct workers workers;
 	struct service service;
 	struct control control;
-	bool serving;       /* the service exists: progress has somebody to wake */
+	bool serving; /* the service exists: progress has somebody to wake */
 };
 
 /* ---- what the engine asks of its host ---- */
@@ -172,11 +172,12 @@ static void announce(const struct house *h)
 	if (r->created)
 		snprintf(how, sizeof(how), "new database");
 	else
-		snprintf(how, sizeof(how), "recovered %llu batches, %llu KiB of log, %llu KiB of it from the window, in %llu ms",
+		snprintf(how, sizeof(how),
+			 "recovered %llu batches, %llu KiB of log, %llu KiB of it from the window, in %llu ms",
 			 (unsigned long long)r->records, (unsigned long long)(r->log_bytes >> 10),
 			 (unsigned long long)(r->window_bytes >> 10), (unsigned long long)(r->micros / 1000));
-	log_line(LOG_NOTICE, "serving %s on %s (%s; %s; %u compaction worker%s)", h->database, h->socket, h->env->backend, how,
-		 config_workers(h->config), config_workers(h->config) == 1 ? "" : "s");
+	log_line(LOG_NOTICE, "serving %s on %s (%s; %s; %u compaction worker%s)", h->database, h->socket,
+		 h->env->backend, how, config_workers(h->config), config_workers(h->config) == 1 ? "" : "s");
 	notify_supervisor("READY=1");
 }
 
@@ -194,8 +195,8 @@ static int close_database(struct house *h, bool failed, struct err_info *err)
 		rc = engine_close(h->engine);
 		clean = rc == 0;
 		if (rc < 0)
-			err_set(err, rc, "%s: the log could not be closed (%s); it is completed at the next start", h->database,
-				shale_strerror(rc));
+			err_set(err, rc, "%s: the log could not be closed (%s); it is completed at the next start",
+				h->database, shale_strerror(rc));
 	}
 	io_queue_free(h->queue);
 	/* Before an engine was there, a window that we made ourselves holds nothing. */
@@ -244,7 +245,8 @@ int daemon_run(const struct config *config, const char *database, const char *so
 		announce(&h);
 		rc = service_run(&h.service);
 		if (rc < 0)
-			err_set(err, -SHALE_EFAILED, "%s: stopped by an error (%s), told above", h.database, shale_strerror(rc));
+			err_set(err, -SHALE_EFAILED, "%s: stopped by an error (%s), told above", h.database,
+				shale_strerror(rc));
 		notify_supervisor("STOPPING=1");
 	}
 	return end(&h, rc, err);

@@ -25,7 +25,8 @@ static bool somebody_answers(const struct address *addr)
 
 	if (fd < 0)
 		return false;
-	answered = connect(fd, (const struct sockaddr *)&addr->un, addr->len) == 0 || errno == EAGAIN || errno == EPROTOTYPE;
+	answered = connect(fd, (const struct sockaddr *)&addr->un, addr->len) == 0 || errno == EAGAIN ||
+		   errno == EPROTOTYPE;
 	close(fd);
 	return answered;
 }
@@ -38,11 +39,15 @@ static int clear_path(const char *path, const struct address *addr, struct err_i
 	if (lstat(path, &st) < 0)
 		return errno == ENOENT ? 0 : err_set(err, -errno, "the socket %s: %s", path, shale_strerror(-errno));
 	if (!S_ISSOCK(st.st_mode))
-		return err_set(err, -EEXIST, "%s is there already and is no socket: remove it, or choose another place by --socket", path);
+		return err_set(err, -EEXIST,
+			       "%s is there already and is no socket: remove it, or choose another place by --socket",
+			       path);
 	if (somebody_answers(addr))
-		return err_set(err, -EADDRINUSE, "another program listens on %s: choose another place by --socket", path);
+		return err_set(err, -EADDRINUSE, "another program listens on %s: choose another place by --socket",
+			       path);
 	if (unlink(path) < 0)
-		return err_set(err, -errno, "the left-over socket %s cannot be removed: %s", path, shale_strerror(-errno));
+		return err_set(err, -errno, "the left-over socket %s cannot be removed: %s", path,
+			       shale_strerror(-errno));
 	return 0;
 }
 
@@ -77,7 +82,9 @@ int listen_open(const char *path, mode_t mode, struct err_info *err)
 	int rc = socket_address(path, &addr.un, &addr.len, &addr.dirfd);
 
 	if (rc == -ENAMETOOLONG)
-		return err_set(err, rc, "the socket's name in %s is too long for the system: choose a shorter one by --socket", path);
+		return err_set(err, rc,
+			       "the socket's name in %s is too long for the system: choose a shorter one by --socket",
+			       path);
 	if (rc < 0)
 		return err_set(err, rc, "the socket %s: %s: its directory must exist", path, shale_strerror(rc));
 	rc = clear_path(path, &addr, err);

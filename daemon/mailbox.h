@@ -14,7 +14,7 @@
 
 struct mail {
 	struct list link; /* mailbox.lock */
-	unsigned bits;    /* mailbox.lock */
+	unsigned bits;	  /* mailbox.lock */
 };
 
 struct mailbox {

@@ -11,9 +11,9 @@
 /* What a supervisor or a script can tell apart. */
 enum {
 	EXIT_CLEAN = 0,
-	EXIT_FAILED = 1,     /* something else; also: the engine stopped after an I/O error, start again */
-	EXIT_USAGE = 2,      /* options or configuration */
-	EXIT_LOCKED = 3,     /* another process has this database open */
+	EXIT_FAILED = 1, /* something else; also: the engine stopped after an I/O error, start again */
+	EXIT_USAGE = 2,	 /* options or configuration */
+	EXIT_LOCKED = 3, /* another process has this database open */
 	EXIT_NO_DATABASE = 4,
 	EXIT_PERMISSION = 5,
 	EXIT_CORRUPT = 6,

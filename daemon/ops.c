@@ -107,7 +107,8 @@ static bool try_write(struct service *svc, struct request *r)
 	if (unlikely(!pace(svc)))
 		why = DELAY_SLOWDOWN;
 	else
-		rc = engine_write(svc->engine, r->session->arena + r->sqe.in_off, r->sqe.in_len, &sequence, &position, &why);
+		rc = engine_write(svc->engine, r->session->arena + r->sqe.in_off, r->sqe.in_len, &sequence, &position,
+				  &why);
 	if (rc == -EAGAIN) {
 		r->delay |= why;
 		svc->stall_why = why;
@@ -299,7 +300,8 @@ static void op_property(struct service *svc, struct request *r)
 		return;
 	}
 	name = slice_of(r->in, r->sqe.in_len);
-	rc = slice_equal(name, slice_str("shale.config")) ? config_text(svc, &text) : engine_property(svc->engine, name, &text);
+	rc = slice_equal(name, slice_str("shale.config")) ? config_text(svc, &text)
+							  : engine_property(svc->engine, name, &text);
 	if (rc == 0)
 		ops_answer(svc, r, text, strlen(text));
 	else

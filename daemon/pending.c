@@ -183,7 +183,8 @@ unsigned pending_check_jobs(struct service *svc)
 
 	for (; l != &svc->jobs; l = next) {
 		struct request *r = container_of(l, struct request, link);
-		int rc = r->sqe.op == OP_COMPACT ? engine_compact_done(svc->engine, r->ticket) : engine_flush_done(svc->engine, r->ticket);
+		int rc = r->sqe.op == OP_COMPACT ? engine_compact_done(svc->engine, r->ticket)
+						 : engine_flush_done(svc->engine, r->ticket);
 
 		next = l->next;
 		if (!rc)
@@ -265,7 +266,8 @@ uint64_t pending_next_ns(const struct service *svc)
 		uint64_t at = svc->stall_retry_ns;
 
 		if ((svc->stall_why & DELAY_SLOWDOWN) && svc->tokens <= 0) {
-			uint64_t ns = (uint64_t)((double)-svc->tokens * 1e9 / (double)svc->config->slowdown_rate) + 1000;
+			uint64_t ns =
+				(uint64_t)((double)-svc->tokens * 1e9 / (double)svc->config->slowdown_rate) + 1000;
 
 			if (svc->tokens_ns + ns < at)
 				at = svc->tokens_ns + ns;

@@ -3,7 +3,7 @@
 #include <stdlib.h>
 
 enum {
-	CHUNK = 64,             /* requests allocated at once */
+	CHUNK = 64,		/* requests allocated at once */
 	IN_KEEP_MAX = 64 << 10, /* a larger payload buffer is freed with its request's use */
 };
 

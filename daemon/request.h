@@ -18,32 +18,33 @@ struct session;
 enum request_state {
 	REQUEST_RUNNING,  /* in no list: being executed */
 	REQUEST_FETCHING, /* blocks are being read: comes back through read_ctx.fetched */
-	REQUEST_READY,    /* service.ready: they are in, probe again */
+	REQUEST_READY,	  /* service.ready: they are in, probe again */
 	REQUEST_STALLED,  /* session.stalled: a write that the engine cannot take now */
 	REQUEST_SYNCING,  /* service.syncing: a write that waits for its fdatasync */
-	REQUEST_JOB,      /* service.jobs: a flush or compaction */
+	REQUEST_JOB,	  /* service.jobs: a flush or compaction */
 };
 
 enum { REQUEST_IN_SPACE = 256 };
 
 struct request {
-	struct list link;       /* of the list that `state` names, or of the pool */
+	struct list link;	/* of the list that `state` names, or of the pool */
 	struct list of_session; /* session.requests, while it waits */
-	struct list timed;      /* service.timed, while it waits and has a deadline */
+	struct list timed;	/* service.timed, while it waits and has a deadline */
 	struct service *service;
 	struct session *session; /* NULL: nobody waits for an answer any more, only I/O or a job is awaited */
-	struct sqe sqe;         /* private copy, checked */
+	struct sqe sqe;		 /* private copy, checked */
 	enum request_state state;
-	uint16_t delay;         /* DELAY_… so far */
-	uint16_t flags;         /* CQE_… */
-	uint64_t taken_ns;      /* when it first had to wait */
-	uint64_t sequence;      /* for the completion: read at, or written as */
-	uint64_t position;      /* SYNCING: in the WAL */
-	uint64_t ticket;        /* JOB */
-	struct view *view;      /* reads: held while it waits */
+	uint16_t delay;	   /* DELAY_… so far */
+	uint16_t flags;	   /* CQE_… */
+	uint64_t taken_ns; /* when it first had to wait */
+	uint64_t sequence; /* for the completion: read at, or written as */
+	uint64_t position; /* SYNCING: in the WAL */
+	uint64_t ticket;   /* JOB */
+	struct view *view; /* reads: held while it waits */
 	struct read_ctx ctx;
 	struct scan scan;
-	unsigned char *in;      /* private copy of the payload, sqe.in_len bytes: in_space, or memory that is kept for the next */
+	unsigned char
+		*in; /* private copy of the payload, sqe.in_len bytes: in_space, or memory that is kept for the next */
 	size_t in_cap;
 	unsigned char in_space[REQUEST_IN_SPACE];
 };

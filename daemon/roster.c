@@ -149,8 +149,8 @@ void session_break(struct service *svc, struct session *s, const char *why)
 		return;
 	svc->stats.protocol_errors++;
 	svc->stats.sessions_broken++;
-	log_braked(&svc->broken_brake, svc->now_ns, LOG_WARNING, "session of process %ld (%s, user %u) ended: %s", (long)s->pid,
-		   s->command, (unsigned)s->uid, why);
+	log_braked(&svc->broken_brake, svc->now_ns, LOG_WARNING, "session of process %ld (%s, user %u) ended: %s",
+		   (long)s->pid, s->command, (unsigned)s->uid, why);
 	ring_daemon_set_state(&s->ring, CHANNEL_BROKEN);
 	session_end(svc, s);
 	tell_control(svc, s, SESSION_BROKEN);
@@ -174,8 +174,12 @@ void roster_let_go(struct service *svc)
 static void adopt(struct service *svc, struct session *s)
 {
 	s->service = svc;
-	s->bell = (struct io_req){
-		.op = IO_EVENT, .fd = s->doorbell, .buf = &s->bell_count, .len = sizeof(s->bell_count), .done = on_bell, .context = s};
+	s->bell = (struct io_req){.op = IO_EVENT,
+				  .fd = s->doorbell,
+				  .buf = &s->bell_count,
+				  .len = sizeof(s->bell_count),
+				  .done = on_bell,
+				  .context = s};
 	list_push_back(&svc->active, &s->link);
 	s->active = true;
 	s->busy_ns = svc->now_ns;

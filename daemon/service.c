@@ -30,10 +30,10 @@
 #include "shm/sigbus.h"
 
 #define MILLISECOND UINT64_C(1000000)
-static const uint64_t SESSION_IDLE_NS = MILLISECOND;        /* an idle session is parked though others are busy */
+static const uint64_t SESSION_IDLE_NS = MILLISECOND; /* an idle session is parked though others are busy */
 static const uint64_t STATS_EVERY_NS = 100 * MILLISECOND;
-static const uint64_t CLOSING_MAX_NS = 5000 * MILLISECOND;  /* how long a clean end waits for what is in flight */
-static const uint64_t RETRY_NS = 1000 * MILLISECOND;        /* how often a full disk is tried again */
+static const uint64_t CLOSING_MAX_NS = 5000 * MILLISECOND; /* how long a clean end waits for what is in flight */
+static const uint64_t RETRY_NS = 1000 * MILLISECOND;	   /* how often a full disk is tried again */
 
 /* ---- waking ---- */
 
@@ -144,7 +144,8 @@ static void show_completions(struct service *svc)
 	if (list_empty(&svc->dirty))
 		return;
 	/* Release: what the memtable holds before the number. Readers of the region only look at it. */
-	atomic_store_explicit(&svc->region->header->last_sequence, engine_last_sequence(svc->engine), memory_order_release);
+	atomic_store_explicit(&svc->region->header->last_sequence, engine_last_sequence(svc->engine),
+			      memory_order_release);
 	svc->stats_changed = true;
 	while ((l = list_pop(&svc->dirty))) {
 		struct session *s = container_of(l, struct session, dirty);
@@ -440,7 +441,7 @@ int service_init(struct service *svc, const struct config *config, struct engine
 		 struct region *region, struct err_info *err)
 {
 	struct list *lists[] = {&svc->active, &svc->parked,  &svc->clogged, &svc->ending, &svc->dirty,
-				&svc->ready,  &svc->stalled, &svc->syncing, &svc->jobs,   &svc->timed};
+				&svc->ready,  &svc->stalled, &svc->syncing, &svc->jobs,	  &svc->timed};
 
 	memset(svc, 0, sizeof(*svc));
 	svc->config = config;

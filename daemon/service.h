@@ -23,48 +23,48 @@ struct service {
 	struct region *region;
 
 	/* Any thread. */
-	struct mailbox inbox;      /* sessions: SESSION_ADOPT, SESSION_END */
-	struct mailbox outbox;     /* sessions: SESSION_BROKEN, SESSION_GONE; the control thread's */
-	int event;                 /* eventfd that ends our sleep */
-	int outbox_event;          /* eventfd that tells the control thread to look into the outbox */
-	_Atomic bool sleeping;     /* we sleep, or are about to: wake us */
-	_Atomic bool progress;     /* the engine's background work got on */
-	_Atomic bool stop;         /* somebody asked for a clean end */
+	struct mailbox inbox;  /* sessions: SESSION_ADOPT, SESSION_END */
+	struct mailbox outbox; /* sessions: SESSION_BROKEN, SESSION_GONE; the control thread's */
+	int event;	       /* eventfd that ends our sleep */
+	int outbox_event;      /* eventfd that tells the control thread to look into the outbox */
+	_Atomic bool sleeping; /* we sleep, or are about to: wake us */
+	_Atomic bool progress; /* the engine's background work got on */
+	_Atomic bool stop;     /* somebody asked for a clean end */
 
 	struct io_req event_req;
 	uint64_t event_count;
-	uint64_t now_ns;           /* at the beginning of this pass */
+	uint64_t now_ns; /* at the beginning of this pass */
 	struct spinner spinner;
 	unsigned cores;
 
 	struct list active, parked, clogged, ending; /* sessions */
 	unsigned active_count, session_count;
-	struct list dirty;         /* sessions with completions to show */
+	struct list dirty; /* sessions with completions to show */
 	struct sqe taken[VISIT_TAKE];
 
 	struct request_pool pool;
-	struct list ready;         /* reads whose blocks are in */
-	struct list stalled;       /* sessions with stalled writes, in turn */
-	struct list syncing;       /* writes, by position */
-	struct list jobs;          /* flushes and compactions */
-	bool jobs_look;            /* a ticket is new, or the engine got on: ask about all */
-	bool stall_look;           /* the last retry made headway: go on in the next pass */
-	struct list timed;         /* waiting requests with a deadline */
-	uint64_t next_deadline;    /* not later than the earliest of them; UINT64_MAX: none */
-	uint16_t stall_why;        /* DELAY_… of the last stall */
-	uint64_t stall_retry_ns;   /* when to try stalled writes at the latest */
-	int64_t tokens;            /* bytes that may be written while the engine asks to slow down */
+	struct list ready;	 /* reads whose blocks are in */
+	struct list stalled;	 /* sessions with stalled writes, in turn */
+	struct list syncing;	 /* writes, by position */
+	struct list jobs;	 /* flushes and compactions */
+	bool jobs_look;		 /* a ticket is new, or the engine got on: ask about all */
+	bool stall_look;	 /* the last retry made headway: go on in the next pass */
+	struct list timed;	 /* waiting requests with a deadline */
+	uint64_t next_deadline;	 /* not later than the earliest of them; UINT64_MAX: none */
+	uint16_t stall_why;	 /* DELAY_… of the last stall */
+	uint64_t stall_retry_ns; /* when to try stalled writes at the latest */
+	int64_t tokens;		 /* bytes that may be written while the engine asks to slow down */
 	uint64_t tokens_ns;
 
 	bool closing;
 	uint64_t closing_until_ns;
-	int failed;                /* why the engine stopped for good, or 0 */
-	bool paused;               /* disk full: background work waits */
-	uint64_t retry_ns;         /* when to try it again */
+	int failed;	   /* why the engine stopped for good, or 0 */
+	bool paused;	   /* disk full: background work waits */
+	uint64_t retry_ns; /* when to try it again */
 
 	struct region_stats stats; /* our own counters; the rest is filled in by stats_publish */
 	bool stats_changed;
-	uint64_t stats_ns;         /* last published */
+	uint64_t stats_ns; /* last published */
 	uint64_t started_ns;
 	struct log_brake broken_brake;
 };

@@ -33,8 +33,8 @@ int session_new(const char *instance, uint64_t id, const struct session_wish *wi
 	int rc;
 
 	if (!size)
-		return err_set(err, -EINVAL, "a channel of %u entries and %zu bytes of arena cannot be made", wish->entries,
-			       wish->arena_size);
+		return err_set(err, -EINVAL, "a channel of %u entries and %zu bytes of arena cannot be made",
+			       wish->entries, wish->arena_size);
 	s = calloc(1, sizeof(*s));
 	if (!s)
 		return err_set(err, -ENOMEM, "no memory for another session");

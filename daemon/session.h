@@ -30,7 +30,7 @@ struct session_snapshot {
 };
 
 struct session {
-	uint64_t id;      /* slot | generation << 32 */
+	uint64_t id; /* slot | generation << 32 */
 	pid_t pid;
 	uid_t uid;
 	char command[32]; /* comm of the process at connect */
@@ -38,9 +38,9 @@ struct session {
 	struct segment channel; /* without a name: unlinked */
 	unsigned char *arena;
 	size_t arena_size;
-	int doorbell;     /* eventfd; the client has a copy */
-	struct mail in;   /* to the service thread: SESSION_ADOPT, SESSION_END */
-	struct mail out;  /* to the control thread: SESSION_BROKEN, SESSION_GONE */
+	int doorbell;	 /* eventfd; the client has a copy */
+	struct mail in;	 /* to the service thread: SESSION_ADOPT, SESSION_END */
+	struct mail out; /* to the control thread: SESSION_BROKEN, SESSION_GONE */
 
 	/* ---- the control thread's ---- */
 	int socket, pidfd; /* -1 when closed */
@@ -49,20 +49,20 @@ struct session {
 	/* ---- the service thread's ---- */
 	struct service *service;
 	struct ring_daemon ring;
-	struct list link;          /* service.active, .parked, .clogged or .ending */
-	struct list dirty;         /* service.dirty: completions that are not yet shown */
-	struct list stalled_link;  /* service.stalled, while `stalled` is not empty */
-	struct list stalled;       /* writes in their order */
-	struct list requests;      /* all that wait */
+	struct list link;	  /* service.active, .parked, .clogged or .ending */
+	struct list dirty;	  /* service.dirty: completions that are not yet shown */
+	struct list stalled_link; /* service.stalled, while `stalled` is not empty */
+	struct list stalled;	  /* writes in their order */
+	struct list requests;	  /* all that wait */
 	bool active, parked, ending;
-	bool end_seen;             /* SESSION_END came: only then may it be GONE, so that no mail is left behind */
-	unsigned closing_left;     /* submissions still taken once the daemon is closing */
-	uint64_t busy_ns;          /* when it last had work */
-	uint64_t clogged_wait_ns;  /* how long to leave it alone before the next look */
-	int guard;                 /* SIGBUS guard; -1: none */
-	int row;                   /* in the region's session table; -1: none */
+	bool end_seen;		  /* SESSION_END came: only then may it be GONE, so that no mail is left behind */
+	unsigned closing_left;	  /* submissions still taken once the daemon is closing */
+	uint64_t busy_ns;	  /* when it last had work */
+	uint64_t clogged_wait_ns; /* how long to leave it alone before the next look */
+	int guard;		  /* SIGBUS guard; -1: none */
+	int row;		  /* in the region's session table; -1: none */
 	uint64_t operations, bytes_in, bytes_out;
-	struct io_req bell;        /* reads the doorbell */
+	struct io_req bell; /* reads the doorbell */
 	bool bell_armed;
 	uint64_t bell_count;
 	struct session_snapshot *snapshots;
@@ -71,7 +71,7 @@ struct session {
 
 /* What a client asked for, already bounded. */
 struct session_wish {
-	uint32_t entries;  /* power of two */
+	uint32_t entries; /* power of two */
 	size_t arena_size;
 	bool read_only;
 };

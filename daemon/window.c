@@ -17,11 +17,12 @@ static int map_file(struct window *w, int fd, size_t size, struct err_info *err)
 	int rc = posix_fallocate(fd, 0, (off_t)size);
 
 	if (rc)
-		return err_set(err, -rc, "no room for the log window %s (%zu KiB) in the database directory: %s", file_name, size >> 10,
-			       shale_strerror(-rc));
+		return err_set(err, -rc, "no room for the log window %s (%zu KiB) in the database directory: %s",
+			       file_name, size >> 10, shale_strerror(-rc));
 	base = mmap(NULL, size, PROT_READ | PROT_WRITE, MAP_SHARED, fd, 0);
 	if (base == MAP_FAILED)
-		return err_set(err, -errno, "the log window %s cannot be mapped: %s", file_name, shale_strerror(-errno));
+		return err_set(err, -errno, "the log window %s cannot be mapped: %s", file_name,
+			       shale_strerror(-errno));
 	w->segment.fd = fd;
 	w->segment.base = base;
 	w->segment.size = size;
@@ -92,13 +93,17 @@ int window_open(struct window *w, const struct config *config, int dirfd, const 
 	if (rc == 0 && plausible(w, &w->ring_bytes)) {
 		w->found = true;
 		if (w->ring_bytes != config->wal_ring || w->kind != (enum window_kind)config->wal_window)
-			log_line(LOG_NOTICE, "a log window of an earlier run is there (%s, %zu KiB); it is used until the next clean end, "
-					     "and wal.ring and wal.window hold from then on",
+			log_line(LOG_NOTICE,
+				 "a log window of an earlier run is there (%s, %zu KiB); it is used until the next "
+				 "clean end, "
+				 "and wal.ring and wal.window hold from then on",
 				 w->kind == WINDOW_SHM ? "shared memory" : "in the directory", w->ring_bytes >> 10);
 		return 0;
 	}
 	if (rc == 0) {
-		log_line(LOG_WARNING, "a log window of an impossible size (%zu bytes) is there; no shaled made it, and it is replaced",
+		log_line(LOG_WARNING,
+			 "a log window of an impossible size (%zu bytes) is there; no shaled made it, and it is "
+			 "replaced",
 			 w->segment.size);
 		w->ring_bytes = 0;
 		window_close(w, false);

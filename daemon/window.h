@@ -13,10 +13,10 @@
 
 struct window {
 	enum window_kind kind;
-	struct segment segment;  /* WINDOW_SHM; WINDOW_DIRECTORY uses its fd, base and size only */
-	size_t ring_bytes;       /* what engine_options.wal_ring_bytes must be */
-	bool found;              /* it was there: left by a daemon that did not end cleanly */
-	int dirfd;               /* borrowed */
+	struct segment segment; /* WINDOW_SHM; WINDOW_DIRECTORY uses its fd, base and size only */
+	size_t ring_bytes;	/* what engine_options.wal_ring_bytes must be */
+	bool found;		/* it was there: left by a daemon that did not end cleanly */
+	int dirfd;		/* borrowed */
 };
 
 /* The database must be locked. 0 or a negative code with words. */

@@ -74,7 +74,8 @@ static int start_one(struct workers *w, unsigned kinds, const char *name)
 	return 0;
 }
 
-int workers_start(struct workers *w, struct io_env *env, struct engine *engine, unsigned compactors, struct err_info *err)
+int workers_start(struct workers *w, struct io_env *env, struct engine *engine, unsigned compactors,
+		  struct err_info *err)
 {
 	int rc;
 

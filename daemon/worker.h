@@ -21,8 +21,8 @@ struct worker {
 struct workers {
 	struct io_env *env;
 	struct engine *engine;
-	_Atomic uint32_t calls;   /* futex word: +1 for each workers_wake() */
-	_Atomic uint32_t asleep;  /* threads that wait on it */
+	_Atomic uint32_t calls;	 /* futex word: +1 for each workers_wake() */
+	_Atomic uint32_t asleep; /* threads that wait on it */
 	_Atomic bool stop;
 	struct worker *list;
 	unsigned count;
@@ -32,7 +32,8 @@ struct workers {
 void workers_init(struct workers *w);
 
 /* Starts the flush worker and @compactors compaction workers. 0 or a negative code with words; then none runs. */
-int workers_start(struct workers *w, struct io_env *env, struct engine *engine, unsigned compactors, struct err_info *err);
+int workers_start(struct workers *w, struct io_env *env, struct engine *engine, unsigned compactors,
+		  struct err_info *err);
 
 /* There may be a job. Any thread, also under the engine's lock; never blocks. */
 void workers_wake(struct workers *w);

@@ -31,8 +31,10 @@ static int read_text(const char *text)
 /* Values of every type arrive, with suffixes, comments, blanks and indentation, which libinih alone would misread. */
 START_TEST(values_are_read)
 {
-	ck_ok(read_text("; comment\n[engine]\n  write_buffer = 32M\n  block_cache=1G\n\tcompression = zstd\nparanoid = Yes\n"
-			"block_size = 8KiB\n[access]\nmode = 0600\nuids = 0, 17 18\n[wal]\nwindow=directory\nring = 33554432\n"));
+	ck_ok(read_text(
+		"; comment\n[engine]\n  write_buffer = 32M\n  block_cache=1G\n\tcompression = zstd\nparanoid = Yes\n"
+		"block_size = 8KiB\n[access]\nmode = 0600\nuids = 0, 17 18\n[wal]\nwindow=directory\nring = "
+		"33554432\n"));
 	ck_ok(config_check(&c, &err));
 	ck_assert_uint_eq(c.write_buffer, 32 << 20);
 	ck_assert_uint_eq(c.block_cache, 1 << 30);
@@ -127,8 +129,8 @@ END_TEST
 /* Settings that are fine alone and impossible together are refused before anything starts. */
 START_TEST(impossible_together)
 {
-	static const char *const bad[] = {"wal.ring=3M", "service.ring_entries=100", "limits.max_request=16M", "limits.max_key=8M",
-					  "engine.l0_stop=5"};
+	static const char *const bad[] = {"wal.ring=3M", "service.ring_entries=100", "limits.max_request=16M",
+					  "limits.max_key=8M", "engine.l0_stop=5"};
 
 	for (size_t i = 0; i < ARRAY_SIZE(bad); i++) {
 		config_default(&c);
@@ -185,5 +187,6 @@ START_TEST(shipped_file_is_complete)
 }
 END_TEST
 
-TEST_MAIN("config", 10, values_are_read, unknown_keys_are_told_with_line_and_suggestion, bad_values_are_told_with_what_is_allowed,
-	  broken_lines_are_told, set_overrides, impossible_together, print_and_read_again, shipped_file_is_complete)
+TEST_MAIN("config", 10, values_are_read, unknown_keys_are_told_with_line_and_suggestion,
+	  bad_values_are_told_with_what_is_allowed, broken_lines_are_told, set_overrides, impossible_together,
+	  print_and_read_again, shipped_file_is_complete)

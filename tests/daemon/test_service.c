@@ -66,7 +66,8 @@ static void *serve(void *arg)
 	ck_ok(io_queue_new(rig.env, 64, &queue));
 	config_engine_options(&rig.config, &options);
 	rig.host = (struct engine_host){.jobs_ready = jobs_ready, .progress = progress, .log = quiet};
-	ck_assert_msg(engine_open(rig.env, queue, &options, &rig.host, &recovery, &rig.engine, &err) == 0, "%s", err.text);
+	ck_assert_msg(engine_open(rig.env, queue, &options, &rig.host, &recovery, &rig.engine, &err) == 0, "%s",
+		      err.text);
 	ck_ok(region_create(&rig.region, rig.instance, rig.dir, 0600, &err));
 	ck_ok(service_init(&rig.service, &rig.config, rig.engine, queue, &rig.region, &err));
 	rig.up = true;
@@ -194,7 +195,8 @@ static struct cqe put(struct client *c, unsigned flags, const char *key, const c
 {
 	unsigned char batch[4096], *end = batch_begin(batch);
 
-	end = value ? batch_append_put(end, slice_str(key), slice_str(value)) : batch_append_delete(end, slice_str(key));
+	end = value ? batch_append_put(end, slice_str(key), slice_str(value))
+		    : batch_append_delete(end, slice_str(key));
 	batch_set_count(batch, 1);
 	return call(c, OP_WRITE, flags, 0, batch, (size_t)(end - batch));
 }
