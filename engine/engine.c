@@ -141,18 +141,13 @@ static int check_options(const struct engine_options *o, struct err_info *err)
 	return 0;
 }
 
-/* The largest batch whose framed record is sure to fit into a ring: one header for each block it touches, and padding. */
-static size_t ring_holds(size_t ring_bytes)
-{
-	return ring_bytes - (ring_bytes / LOG_BLOCK + 3) * LOG_HEADER;
-}
-
 static void table_obsolete(void *context, struct file_meta *meta)
 {
 	struct engine *e = context;
 
 	obsolete_add(e, FILE_TABLE, meta->number);
 	file_meta_free(meta);
+	engine_wake_jobs(e); /* the last reference may have been a reader's */
 }
 
 static int window_take(struct engine *e, struct err_info *err)
@@ -255,9 +250,7 @@ int engine_open(struct io_env *env, struct io_queue *queue, const struct engine_
 	e->host = host;
 	e->memory = host->memory ? host->memory : &memory_provider_anonymous;
 	e->options = *options;
-	e->max_batch = options->max_batch_bytes;
-	if (e->max_batch > ring_holds(options->wal_ring_bytes))
-		e->max_batch = ring_holds(options->wal_ring_bytes);
+	e->max_batch = min_size(options->max_batch_bytes, wal_record_max(options->wal_ring_bytes));
 	pthread_mutex_init(&e->lock, NULL);
 	rc = open_in(e, &recovery, err);
 	if (rc < 0) {

@@ -358,29 +358,38 @@ static int begin(struct replay *r, struct wal_log **log_out, struct err_info *er
 
 struct sweep {
 	struct engine *engine;
+	uint64_t *live; /* numbers of the current version's tables, ascending */
+	size_t live_count;
 	struct obsolete *list;
 	size_t count, cap;
 };
 
+static bool swept(const struct sweep *s, enum file_type type, uint64_t number)
+{
+	const struct version_set *vs = &s->engine->versions;
+
+	switch (type) {
+	case FILE_TABLE:
+	case FILE_SST:
+		return !s->live_count || !bsearch(&number, s->live, s->live_count, sizeof(number), by_number);
+	case FILE_LOG:
+		return number < vs->log_number;
+	case FILE_MANIFEST:
+		return number != vs->manifest_number;
+	case FILE_TEMP:
+		return true;
+	default:
+		return false;
+	}
+}
+
 static void sweep_look(void *context, const char *name)
 {
 	struct sweep *s = context;
-	struct version_set *vs = &s->engine->versions;
 	enum file_type type;
 	uint64_t number;
-	bool keep = true;
 
-	if (!file_parse(name, &type, &number))
-		return;
-	if (type == FILE_TABLE || type == FILE_SST)
-		keep = version_set_is_live(vs, number);
-	else if (type == FILE_LOG)
-		keep = number >= vs->log_number;
-	else if (type == FILE_MANIFEST)
-		keep = number == vs->manifest_number;
-	else if (type == FILE_TEMP)
-		keep = false;
-	if (keep)
+	if (!file_parse(name, &type, &number) || !swept(s, type, number))
 		return;
 	if (s->count == s->cap) {
 		size_t cap = s->cap ? 2 * s->cap : 64;
@@ -394,14 +403,26 @@ static void sweep_look(void *context, const char *name)
 	s->list[s->count++] = (struct obsolete){type, number};
 }
 
+/* Nobody else has the engine yet, so there is one version and no need for the lock. */
 static void sweep(struct engine *e)
 {
+	const struct version *v = e->versions.current;
 	struct sweep s = {.engine = e};
+	size_t total = 0;
 
-	pthread_mutex_lock(&e->lock);
+	for (unsigned level = 0; level < LEVELS; level++)
+		total += v->count[level];
+	s.live = malloc((total + 1) * sizeof(*s.live));
+	if (!s.live)
+		return; /* without the list nothing is known to be a stray */
+	for (unsigned level = 0; level < LEVELS; level++) {
+		for (size_t i = 0; i < v->count[level]; i++)
+			s.live[s.live_count++] = v->files[level][i]->number;
+	}
+	qsort(s.live, s.live_count, sizeof(*s.live), by_number);
 	io_list(e->env, sweep_look, &s);
-	pthread_mutex_unlock(&e->lock);
 	obsolete_remove(e, s.list, s.count);
+	free(s.live);
 	free(s.list);
 }
 
@@ -411,7 +432,9 @@ static int recover_window(struct replay *r, struct err_info *err)
 {
 	struct engine *e = r->engine;
 	struct wal_recovery window = {0};
-	int rc = wal_window_recover(e->env, r->queue, e->window, e->window_size, &window, err);
+	/* All the memory that the host has: the process that was killed may have had a larger ring than this one is told to have. */
+	size_t size = e->host->window ? e->host->window_size : e->window_size;
+	int rc = wal_window_recover(e->env, r->queue, e->window, size, &window, err);
 
 	if (rc < 0)
 		return rc;

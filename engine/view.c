@@ -50,19 +50,25 @@ void view_install(struct engine *e, struct view *v)
 	view_unref(old);
 }
 
+void view_refresh(struct engine *e)
+{
+	struct view *fresh;
+
+	/* Acquire: pairs with the release in view_changed. */
+	if (likely(atomic_load_explicit(&e->generation, memory_order_acquire) == e->view->generation))
+		return;
+	fresh = view_alloc(e);
+	if (!fresh)
+		return; /* the old one serves as well: it is complete */
+	pthread_mutex_lock(&e->lock);
+	view_fill(fresh);
+	pthread_mutex_unlock(&e->lock);
+	view_install(e, fresh);
+}
+
 struct view *engine_view(struct engine *e)
 {
-	/* Acquire: pairs with the release in view_changed. */
-	if (unlikely(atomic_load_explicit(&e->generation, memory_order_acquire) != e->view->generation)) {
-		struct view *fresh = view_alloc(e);
-
-		if (fresh) { /* without memory the old one serves as well: it is complete */
-			pthread_mutex_lock(&e->lock);
-			view_fill(fresh);
-			pthread_mutex_unlock(&e->lock);
-			view_install(e, fresh);
-		}
-	}
+	view_refresh(e);
 	e->view->refs++;
 	return e->view;
 }

@@ -301,6 +301,7 @@ int engine_pump(struct engine *e, bool eager)
 	/* Acquire: pairs with the release in manual.c. */
 	if (unlikely(atomic_load_explicit(&e->switch_wanted, memory_order_acquire)))
 		write_serve_switch(e);
+	view_refresh(e);
 	return atomic_load_explicit(&e->failed, memory_order_relaxed);
 }
 
