@@ -36,9 +36,68 @@ static void find_program(struct private_daemon *d, const char *folder)
 	strcpy(d->program, "shaled");
 }
 
+static int remove_one(const char *path, const struct stat *st, int type, struct FTW *where)
+{
+	(void)st, (void)type, (void)where;
+	return remove(path);
+}
+
+static void remove_traces(struct private_daemon *d)
+{
+	char instance[INSTANCE_LEN + 1];
+
+	/* Never for a database of somebody else's: the WAL window of a killed daemon holds acknowledged writes. */
+	if (d->scratch_database && private_daemon_instance(d, instance) == 0)
+		segment_sweep(instance, NULL);
+	nftw(d->scratch, remove_one, 16, FTW_DEPTH | FTW_PHYS);
+}
+
+/*
+ * A child that outlives this program, however it ends, and cleans up after it. It holds the reading end of a pipe whose
+ * writing end is ours alone: a byte means that all is clean already, the end of file that we are dead, and the daemon by its
+ * parent-death signal as well.
+ */
+static int start_janitor(struct private_daemon *d)
+{
+	int ends[2], null;
+	char c;
+
+	if (pipe2(ends, O_CLOEXEC) < 0)
+		return -errno;
+	d->janitor = fork();
+	if (d->janitor) {
+		close(ends[0]);
+		d->janitor_pipe = ends[1];
+		return d->janitor < 0 ? -errno : 0;
+	}
+	setpgid(0, 0);
+	signal(SIGHUP, SIG_IGN);
+	null = open("/dev/null", O_RDWR); /* nobody shall wait for an end of file because of us */
+	for (int fd = 0; fd <= 2; fd++)
+		dup2(null, fd);
+	dup2(ends[0], 3);
+	close_range(4, ~0u, 0);
+	if (read(3, &c, 1) == 0) {
+		usleep(200000); /* the daemon dies at the same time */
+		remove_traces(d);
+	}
+	_exit(0);
+}
+
+static void stop_janitor(struct private_daemon *d)
+{
+	ssize_t ignored = write(d->janitor_pipe, "", 1);
+
+	(void)ignored; /* without it, it cleans what is clean */
+	close(d->janitor_pipe);
+	while (waitpid(d->janitor, NULL, 0) < 0 && errno == EINTR)
+		;
+}
+
 int private_daemon_init(struct private_daemon *d, const char *folder, const char *database, struct err_info *err)
 {
 	const char *base = getenv("TMPDIR");
+	int rc;
 
 	memset(d, 0, sizeof(*d));
 	d->owner = getpid();
@@ -47,8 +106,7 @@ int private_daemon_init(struct private_daemon *d, const char *folder, const char
 		base = "/tmp";
 	snprintf(d->scratch, sizeof(d->scratch), "%s/shale-run.XXXXXX", base);
 	if (!mkdtemp(d->scratch)) {
-		int rc = -errno;
-
+		rc = -errno;
 		*d->scratch = 0;
 		return err_set(err, rc, "no temporary directory in %s: %s", base, strerror(-rc));
 	}
@@ -61,7 +119,8 @@ int private_daemon_init(struct private_daemon *d, const char *folder, const char
 		snprintf(d->database, sizeof(d->database), "%s/db", d->scratch);
 	d->scratch_database = !database;
 	find_program(d, folder);
-	return 0;
+	rc = start_janitor(d);
+	return rc < 0 ? err_set(err, rc, "cannot start a process: %s", strerror(-rc)) : 0;
 }
 
 void private_daemon_arg(struct private_daemon *d, const char *arg)
@@ -166,25 +225,17 @@ int private_daemon_kill(struct private_daemon *d)
 	return end_with(d, SIGKILL);
 }
 
-static int remove_one(const char *path, const struct stat *st, int type, struct FTW *where)
-{
-	(void)st, (void)type, (void)where;
-	return remove(path);
-}
-
 void private_daemon_fini(struct private_daemon *d)
 {
-	char instance[INSTANCE_LEN + 1];
-
 	if (d->owner != getpid())
 		return;
 	private_daemon_kill(d);
-	/* Never for a database of somebody else's: the WAL window of a killed daemon holds acknowledged writes. */
-	if (d->scratch_database && private_daemon_instance(d, instance) == 0)
-		segment_sweep(instance, NULL);
 	if (*d->scratch)
-		nftw(d->scratch, remove_one, 16, FTW_DEPTH | FTW_PHYS);
+		remove_traces(d);
+	if (d->janitor > 0)
+		stop_janitor(d);
 	*d->scratch = 0;
+	d->janitor = 0;
 	d->owner = 0;
 }
 

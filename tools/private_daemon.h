@@ -3,7 +3,8 @@
  *
  * shale-run, the demo, the benchmark and the tests share this. The socket lies in a scratch directory; so does the
  * database, unless one is named. A daemon has a process group of its own (a Ctrl-C does not reach it) and a
- * parent-death signal (SIGKILL: it must survive that anyway), so that none is left behind.
+ * parent-death signal (SIGKILL: it must survive that anyway), so that none is left behind; a small child of this program
+ * removes the directory and the segments when this program is killed.
  */
 #ifndef SHALE_TOOLS_PRIVATE_DAEMON_H
 #define SHALE_TOOLS_PRIVATE_DAEMON_H
@@ -17,6 +18,8 @@ enum { PRIVATE_DAEMON_ARGS = 64 };
 
 struct private_daemon {
 	pid_t pid;          /* 0: not running */
+	pid_t janitor;
+	int janitor_pipe;
 	pid_t owner;        /* the process that made it; a forked child must not clean up */
 	int status;         /* as waitpid says, of the last one that ended */
 	char scratch[64];   /* removed by private_daemon_fini */

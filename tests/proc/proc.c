@@ -9,17 +9,6 @@
 #include <sys/prctl.h>
 #include <unistd.h>
 
-enum { MAX_DAEMONS = 8 };
-
-static struct private_daemon *daemons[MAX_DAEMONS];
-
-static void clean_up(void)
-{
-	for (unsigned i = 0; i < MAX_DAEMONS; i++)
-		if (daemons[i])
-			private_daemon_fini(daemons[i]);
-}
-
 const char *proc_build(void)
 {
 	static char self[512];
@@ -40,16 +29,9 @@ void proc_init(struct private_daemon *d, const char *database, ...)
 {
 	struct err_info err = {0};
 	const char *setting;
-	unsigned slot = 0;
 	va_list ap;
 
-	while (slot < MAX_DAEMONS && daemons[slot] && daemons[slot] != d)
-		slot++;
-	ck_assert_uint_lt(slot, MAX_DAEMONS);
-	if (!daemons[0])
-		atexit(clean_up);
 	ck_assert_msg(private_daemon_init(d, proc_build(), database, &err) == 0, "%s", err.text);
-	daemons[slot] = d;
 	va_start(ap, database);
 	while ((setting = va_arg(ap, const char *))) {
 		private_daemon_arg(d, "--set");

@@ -1,8 +1,8 @@
 /*
  * proc.h - real daemons and real client processes for tests.
  *
- * A daemon belongs to the test's process and goes with it: by atexit when a test fails, by a parent-death signal when
- * Check kills the test for its time. $SHALE_BUILD names the build folder; without it, the one that the test lies in.
+ * A daemon belongs to the test's process and goes with it, also when the test fails or Check kills it for its time (see
+ * tools/private_daemon.h). $SHALE_BUILD names the build folder; without it, the one that the test lies in.
  */
 #ifndef SHALE_TESTS_PROC_H
 #define SHALE_TESTS_PROC_H
