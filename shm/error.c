@@ -14,7 +14,10 @@ struct code_words {
 	const char *name, *words;
 };
 
-#define CODE(sign, name, words) {sign name, #name, words}
+#define CODE(sign, name, words)                                                                                        \
+	{                                                                                                              \
+		sign name, #name, words                                                                                \
+	}
 
 /* Codes of our own, and the two errnos whose usual words would say too little about what happened here. */
 static const struct code_words known[] = {

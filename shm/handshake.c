@@ -1,9 +1,9 @@
 /*
  * handshake.c - one HELLO, one WELCOME, three descriptors.
  *
- * Neither side believes the other yet. The daemon accepts no descriptor at all and checks every field of HELLO. The client may have been
- * pointed at any socket on the machine, so it checks what answers in the order magic, size, ABI, status, fingerprint,
- * descriptors, and says in words what it found. Nothing is mapped here.
+ * Neither side believes the other yet. The daemon accepts no descriptor at all and checks every field of HELLO. The
+ * client may have been pointed at any socket on the machine, so it checks what answers in the order magic, size, ABI,
+ * status, fingerprint, descriptors, and says in words what it found. Nothing is mapped here.
  */
 #include "shm/handshake.h"
 
@@ -82,11 +82,12 @@ static int no_permission(const char *path, struct err_info *err)
 		snprintf(owner_name, sizeof(owner_name), "%s", pw.pw_name);
 	if (getgrgid_r(st.st_gid, &gr, buf, sizeof(buf), &grp) == 0 && grp)
 		snprintf(group_name, sizeof(group_name), "%s", gr.gr_name);
-	return err_set(err, -EACCES,
-		       "no permission to connect to %s as uid %u: it belongs to user %s (%u), group %s (%u), mode %04o; join "
-		       "that group, or have the daemon's socket mode widened",
-		       path, (unsigned)geteuid(), owner_name, (unsigned)st.st_uid, group_name, (unsigned)st.st_gid,
-		       (unsigned)st.st_mode & 07777);
+	return err_set(
+		err, -EACCES,
+		"no permission to connect to %s as uid %u: it belongs to user %s (%u), group %s (%u), mode %04o; join "
+		"that group, or have the daemon's socket mode widened",
+		path, (unsigned)geteuid(), owner_name, (unsigned)st.st_uid, group_name, (unsigned)st.st_gid,
+		(unsigned)st.st_mode & 07777);
 }
 
 static int refused(const char *path, struct err_info *err)
@@ -95,10 +96,11 @@ static int refused(const char *path, struct err_info *err)
 
 	if (stat(path, &st) == 0 && !S_ISSOCK(st.st_mode))
 		return err_set(err, -SHALE_ENOTSHALE, "%s is no socket; name the socket of a shaled", path);
-	return err_set(err, -ECONNREFUSED,
-		       "nobody listens on %s: the daemon that made this socket is gone; start it again with: shaled --db DIR "
-		       "--socket %s, or: systemctl start shale",
-		       path, path);
+	return err_set(
+		err, -ECONNREFUSED,
+		"nobody listens on %s: the daemon that made this socket is gone; start it again with: shaled --db DIR "
+		"--socket %s, or: systemctl start shale",
+		path, path);
 }
 
 /* What a failed connect() means. */
@@ -107,10 +109,11 @@ static int connect_failed(const char *path, int code, struct err_info *err)
 	switch (code) {
 	case -ENOENT:
 	case -ENOTDIR:
-		return err_set(err, -ENOENT,
-			       "no daemon: there is no socket %s; start it with: shaled --db DIR --socket %s, or: systemctl "
-			       "start shale",
-			       path, path);
+		return err_set(
+			err, -ENOENT,
+			"no daemon: there is no socket %s; start it with: shaled --db DIR --socket %s, or: systemctl "
+			"start shale",
+			path, path);
 	case -ECONNREFUSED:
 		return refused(path, err);
 	case -EACCES:
@@ -126,7 +129,8 @@ static int connect_failed(const char *path, int code, struct err_info *err)
 			       "--socket %s status",
 			       path, path);
 	case -ENAMETOOLONG:
-		return err_set(err, code, "%s: the socket's file name is too long; a unix socket's name may have about %zu bytes",
+		return err_set(err, code,
+			       "%s: the socket's file name is too long; a unix socket's name may have about %zu bytes",
 			       path, sizeof(((struct sockaddr_un *)0)->sun_path) - 1);
 	default:
 		return err_set(err, code, "connecting to %s: %s", path, shale_strerror(code));
@@ -163,7 +167,9 @@ static int connect_to(const char *path, uint64_t give_up_ns)
 			rc = -EAGAIN;
 			break;
 		}
-		/* A connect to a unix socket blocks for room in the backlog only, and the send time limit bounds that. */
+		/*
+		 * A connect to a unix socket blocks for room in the backlog only, and the send time limit bounds that.
+		 */
 		setsockopt(fd, SOL_SOCKET, SO_SNDTIMEO, &limit, sizeof(limit));
 		rc = connect(fd, (struct sockaddr *)&addr, len) < 0 ? -errno : 0;
 	} while (rc == -EINTR);
@@ -185,7 +191,10 @@ static void close_all(int *fds, unsigned n)
 		close(fds[--n]);
 }
 
-/* Takes the descriptors of @msg. Returns how many were kept, or -EPROTO (all closed) when they are not exactly WELCOME_FDS or none. */
+/*
+ * Takes the descriptors of @msg. Returns how many were kept, or -EPROTO (all closed) when they are not exactly
+ * WELCOME_FDS or none.
+ */
 static int take_fds(struct msghdr *msg, int fds[WELCOME_FDS])
 {
 	unsigned kept = 0, seen = 0;
@@ -213,7 +222,10 @@ static int take_fds(struct msghdr *msg, int fds[WELCOME_FDS])
 	return (int)kept;
 }
 
-/* Waits for one message. Returns its size, 0 when the other side closed, -ETIMEDOUT or -errno; the descriptors go to @fds. */
+/*
+ * Waits for one message. Returns its size, 0 when the other side closed, -ETIMEDOUT or -errno; the descriptors go to
+ * @fds.
+ */
 static long receive_welcome(int fd, uint64_t give_up_ns, struct welcome *w, int fds[WELCOME_FDS], int *nfds_out)
 {
 	union control control;
@@ -259,11 +271,13 @@ static long receive_welcome(int fd, uint64_t give_up_ns, struct welcome *w, int 
 
 static int other_version(uint32_t abi, uint32_t size, uint64_t fingerprint, struct err_info *err)
 {
-	return err_set(err, -SHALE_EABI,
-		       "the daemon speaks protocol version %u (WELCOME of %u bytes, layout %016llx), this library version %u "
-		       "(%zu bytes, layout %016llx): install matching versions of shaled and libshale, then restart the service",
-		       abi, size, (unsigned long long)fingerprint, (unsigned)SHM_ABI, sizeof(struct welcome),
-		       (unsigned long long)layout_fingerprint());
+	return err_set(
+		err, -SHALE_EABI,
+		"the daemon speaks protocol version %u (WELCOME of %u bytes, layout %016llx), this library version %u "
+		"(%zu bytes, layout %016llx): install matching versions of shaled and libshale, then restart the "
+		"service",
+		abi, size, (unsigned long long)fingerprint, (unsigned)SHM_ABI, sizeof(struct welcome),
+		(unsigned long long)layout_fingerprint());
 }
 
 /* The words of a refusal: whatever bytes came, without control characters. */
@@ -283,8 +297,8 @@ static int check_welcome(struct welcome *w, long n, const int *fds, int nfds, co
 	struct stat channel, region;
 
 	if (n < FIXED_HEAD || w->magic != WELCOME_MAGIC)
-		return err_set(err, -SHALE_ENOTSHALE, "what answers on %s is not shaled: it sent something else than WELCOME",
-			       path);
+		return err_set(err, -SHALE_ENOTSHALE,
+			       "what answers on %s is not shaled: it sent something else than WELCOME", path);
 	if (n != (long)sizeof(*w) || w->size != sizeof(*w) || w->abi != SHM_ABI)
 		return other_version(w->abi, w->size, n >= 24 ? w->fingerprint : 0, err);
 	if (w->status < 0)
@@ -292,13 +306,15 @@ static int check_welcome(struct welcome *w, long n, const int *fds, int nfds, co
 	if (w->fingerprint != layout_fingerprint())
 		return other_version(w->abi, w->size, w->fingerprint, err);
 	if (w->status > 0 || w->reserved || nfds != WELCOME_FDS)
-		return err_set(err, -EPROTO, "the daemon on %s sent a WELCOME that makes no sense (status %d, %d descriptors)",
-			       path, w->status, nfds);
+		return err_set(err, -EPROTO,
+			       "the daemon on %s sent a WELCOME that makes no sense (status %d, %d descriptors)", path,
+			       w->status, nfds);
 	/* A segment shorter than it is said to be would raise SIGBUS when touched. */
 	if (fstat(fds[0], &channel) < 0 || fstat(fds[1], &region) < 0 || w->channel_size == 0 || w->region_size == 0 ||
 	    channel.st_size < 0 || (uint64_t)channel.st_size < w->channel_size || region.st_size < 0 ||
 	    (uint64_t)region.st_size < w->region_size)
-		return err_set(err, -EPROTO, "the daemon on %s handed over segments that are shorter than it says", path);
+		return err_set(err, -EPROTO, "the daemon on %s handed over segments that are shorter than it says",
+			       path);
 	return 0;
 }
 
@@ -323,13 +339,14 @@ int handshake_connect(const char *path, const struct hello *hello, unsigned time
 	n = receive_welcome(fd, give_up_ns, &w, fds, &nfds);
 	if (n == -ETIMEDOUT) {
 		rc = err_set(err, -ETIMEDOUT,
-			     "the daemon on %s accepted, but did not answer within %u ms: it is starting, hangs, or is not shaled",
+			     "the daemon on %s accepted, but did not answer within %u ms: it is starting, hangs, or is "
+			     "not shaled",
 			     path, timeout_ms);
 	} else if (n < 0) {
 		rc = err_set(err, (int)n, "waiting for the WELCOME of %s: %s", path, shale_strerror((int)n));
 	} else if (n == 0) {
-		rc = err_set(err, -SHALE_ENOTSHALE, "what listens on %s hung up without an answer: it is not shaled, or just ended",
-			     path);
+		rc = err_set(err, -SHALE_ENOTSHALE,
+			     "what listens on %s hung up without an answer: it is not shaled, or just ended", path);
 	} else {
 		rc = check_welcome(&w, n, fds, nfds, path, err);
 	}
@@ -360,8 +377,10 @@ int hello_check(const void *bytes, size_t size, struct hello *out, struct err_in
 		return err_set(err, -EPROTO, "HELLO says that it has %u bytes, but %zu came", h.size, size);
 	if (h.size != sizeof(h) || h.abi != SHM_ABI || h.fingerprint != layout_fingerprint())
 		return err_set(err, -SHALE_EABI,
-			       "the library speaks protocol version %u (HELLO of %u bytes, layout %016llx), the daemon version %u "
-			       "(%zu bytes, layout %016llx, release " SHALE_VERSION "): install matching versions of shaled and "
+			       "the library speaks protocol version %u (HELLO of %u bytes, layout %016llx), the daemon "
+			       "version %u "
+			       "(%zu bytes, layout %016llx, release " SHALE_VERSION
+			       "): install matching versions of shaled and "
 			       "libshale, then restart the service",
 			       h.abi, h.size, (unsigned long long)h.fingerprint, (unsigned)SHM_ABI, sizeof(h),
 			       (unsigned long long)layout_fingerprint());

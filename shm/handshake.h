@@ -7,7 +7,8 @@
  *	  … the socket stays open; its hang-up ends the session …
  *
  * A refusal is a WELCOME with a negative status, words, and no descriptors. Both messages are fixed-size, begin with
- * magic, and are checked field by field; their first 16 bytes never change, so that any two releases can refuse each other in words.
+ * magic, and are checked field by field; their first 16 bytes never change, so that any two releases can refuse each
+ * other in words.
  */
 #ifndef SHALE_SHM_HANDSHAKE_H
 #define SHALE_SHM_HANDSHAKE_H
@@ -60,9 +61,10 @@ static_assert(sizeof(struct hello) == 40, "HELLO is fixed");
 static_assert(offsetof(struct welcome, text) == 88 && sizeof(struct welcome) == 600, "WELCOME is fixed");
 
 /*
- * Fills @addr and @len for @path. A path that is too long for the kernel is reached through its directory, which stays open
- * in *@dirfd_out (owned; -1 when not needed) for as long as the address is used. For connect() and bind() alike.
- * Returns 0, -ENOENT (an empty path), -ENAMETOOLONG (the last component alone is too long) or -errno of opening the directory.
+ * Fills @addr and @len for @path. A path that is too long for the kernel is reached through its directory, which stays
+ * open in *@dirfd_out (owned; -1 when not needed) for as long as the address is used. For connect() and bind() alike.
+ * Returns 0, -ENOENT (an empty path), -ENAMETOOLONG (the last component alone is too long) or -errno of opening the
+ * directory.
  */
 int socket_address(const char *path, struct sockaddr_un *addr, socklen_t *len, int *dirfd_out);
 
@@ -82,9 +84,9 @@ int handshake_connect(const char *path, const struct hello *hello, unsigned time
 int hello_check(const void *bytes, size_t size, struct hello *out, struct err_info *err);
 
 /*
- * Daemon: receives one message without blocking. No room is offered for descriptors, so that the kernel drops what a client
- * sends along before it is ever open here. Returns the message's size (0: hang-up), -EAGAIN, -EPROTO (larger than @cap, or
- * descriptors came along: *@stray_out is 1), -errno.
+ * Daemon: receives one message without blocking. No room is offered for descriptors, so that the kernel drops what a
+ * client sends along before it is ever open here. Returns the message's size (0: hang-up), -EAGAIN, -EPROTO (larger
+ * than @cap, or descriptors came along: *@stray_out is 1), -errno.
  */
 long handshake_receive(int socket, void *buf, size_t cap, unsigned *stray_out);
 

@@ -89,8 +89,8 @@ struct sqe {
 };
 
 /*
- * In sqe.sequence and cqe.sequence: a snapshot of sequence 0, pinned before the first write. Plain 0 means "the newest",
- * and no sequence number reaches this bit (LevelDB gives them 56).
+ * In sqe.sequence and cqe.sequence: a snapshot of sequence 0, pinned before the first write. Plain 0 means "the
+ * newest", and no sequence number reaches this bit (LevelDB gives them 56).
  */
 #define SEQUENCE_EMPTY (UINT64_C(1) << 63)
 

@@ -6,9 +6,9 @@
  *	…            session table    REGION_SESSIONS × 88 bytes
  *	…            stats page       seqlock and struct region_stats
  *
- * The stats page is a seqlock. Its payload is moved as 64-bit atomic words: release stores keep them after the store that
- * makes the lock odd, acquire loads keep them before the second look at the lock. On x86 these are plain moves, and
- * unlike fences around a memcpy they are defined behaviour that the thread sanitizer can follow.
+ * The stats page is a seqlock. Its payload is moved as 64-bit atomic words: release stores keep them after the store
+ * that makes the lock odd, acquire loads keep them before the second look at the lock. On x86 these are plain moves,
+ * and unlike fences around a memcpy they are defined behaviour that the thread sanitizer can follow.
  */
 #include "shm/region.h"
 
@@ -111,7 +111,8 @@ static int check_header(const struct region_header *h, size_t size, struct err_i
 		return err_set(err, -SHALE_ENOTSHALE, "the shared region does not begin with shale's magic number");
 	if (h->abi != SHM_ABI || h->fingerprint != layout_fingerprint())
 		return err_set(err, -SHALE_EABI,
-			       "the daemon's shared region has protocol version %u, layout %016llx; this program knows version "
+			       "the daemon's shared region has protocol version %u, layout %016llx; this program knows "
+			       "version "
 			       "%u, layout %016llx: install matching versions and restart the daemon",
 			       h->abi, (unsigned long long)h->fingerprint, SHM_ABI,
 			       (unsigned long long)layout_fingerprint());

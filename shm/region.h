@@ -29,7 +29,9 @@ int region_create(struct region *r, const char *instance, const char *database, 
  */
 int region_map(struct region *r, int fd, struct err_info *err);
 
-/* Client tools: opens by instance name, read-only; works while the daemon hangs or is gone. As region_map, or -ENOENT. */
+/*
+ * Client tools: opens by instance name, read-only; works while the daemon hangs or is gone. As region_map, or -ENOENT.
+ */
 int region_open(struct region *r, const char *instance, struct err_info *err);
 
 /* Unmaps; the daemon's side also unlinks when @unlink. */

@@ -5,9 +5,9 @@
  *	daemon:  ring_sq_take (copies) → … → ring_cq_push → ring_cq_publish → (futex wake if it says so)
  *	client:  ring_cq_peek → read → ring_cq_pop
  *
- * Each side keeps its own indices, masks and sizes in private memory (struct ring_client, struct ring_daemon) and
- * reads the other side's index at most once per step. Indices are free-running uint32; `produced - consumed` is the fill.
- * A consumer's index is fetched anew only when the copy seen last says that half of the ring is taken: it lies on a line
+ * Each side keeps its own indices, masks and sizes in private memory (struct ring_client, struct ring_daemon) and reads
+ * the other side's index at most once per step. Indices are free-running uint32; `produced - consumed` is the fill. A
+ * consumer's index is fetched anew only when the copy seen last says that half of the ring is taken: it lies on a line
  * that the other core writes all the time, and fetching it at each step would cost two line transfers per round trip.
  * The memory-order argument of publish, park and wake is in shm/README.md.
  */
@@ -102,9 +102,9 @@ int ring_client_park(struct ring_client *ring, uint64_t timeout_ns);
 /* ---- daemon ---- */
 
 /*
- * Copies at most @max submissions to @out (private memory) and hands their slots back. Never takes more than
- * entries - in_flight, so that a client which drains its completions always finds room for them. Returns how many; 0 when
- * none; -EPROTO when the client's tail runs backwards or past the ring (the session is then broken for good).
+ * Copies at most @max submissions to @out (private memory) and hands their slots back. Never takes more than entries -
+ * in_flight, so that a client which drains its completions always finds room for them. Returns how many; 0 when none;
+ * -EPROTO when the client's tail runs backwards or past the ring (the session is then broken for good).
  */
 int ring_sq_take(struct ring_daemon *ring, struct sqe *out, uint32_t max);
 
@@ -112,9 +112,9 @@ int ring_sq_take(struct ring_daemon *ring, struct sqe *out, uint32_t max);
 bool ring_sq_waiting(const struct ring_daemon *ring);
 
 /*
- * Puts a completion into the ring, not yet visible; one request is no longer in flight. Returns 0, -EAGAIN when the client
- * has not drained its ring (keep the completion, publish, stop taking from this session), -EPROTO when its head, looked at
- * once the ring seems half full, is out of bounds.
+ * Puts a completion into the ring, not yet visible; one request is no longer in flight. Returns 0, -EAGAIN when the
+ * client has not drained its ring (keep the completion, publish, stop taking from this session), -EPROTO when its head,
+ * looked at once the ring seems half full, is out of bounds.
  */
 int ring_cq_push(struct ring_daemon *ring, const struct cqe *cqe);
 

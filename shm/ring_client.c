@@ -132,9 +132,9 @@ int ring_client_park(struct ring_client *ring, uint64_t timeout_ns)
 	if (timeout_ns == 0)
 		return -ETIMEDOUT;
 	/*
-	 * seq_cst twice: the flag before the second look at the tail. Pairs with ring_cq_publish(), which stores the tail
-	 * and then looks at the flag: either it sees the flag and wakes, or we see its tail and do not sleep. A tail that
-	 * moves after our look differs from `tail`, so the futex refuses to sleep.
+	 * seq_cst twice: the flag before the second look at the tail. Pairs with ring_cq_publish(), which stores the
+	 * tail and then looks at the flag: either it sees the flag and wakes, or we see its tail and do not sleep. A
+	 * tail that moves after our look differs from `tail`, so the futex refuses to sleep.
 	 */
 	atomic_store_explicit(&ring->mine->parked, 1, memory_order_seq_cst);
 	tail = atomic_load_explicit(&ring->theirs->cq_tail, memory_order_seq_cst);

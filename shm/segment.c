@@ -1,7 +1,8 @@
 /*
  * segment.c - create, map, hand over and sweep named shared memory.
  *
- * Linux keeps POSIX shared memory as files in a tmpfs at /dev/shm; sweeping and the words about a full one rely on that.
+ * Linux keeps POSIX shared memory as files in a tmpfs at /dev/shm; sweeping and the words about a full one rely on
+ * that.
  *
  * A segment's file stays empty until posix_fallocate has taken all of its memory and set its size in one step. So a
  * daemon killed half-way leaves an empty file, which segment_open takes for none at all.
@@ -62,7 +63,8 @@ static int no_space(const char *name, size_t size, int code, struct err_info *er
 	}
 	return err_set(err, code,
 		       "%s%s: needs %zu KiB of shared memory, but " SHM_DIR " has %llu of %llu KiB free: enlarge it "
-		       "(mount -o remount,size=… " SHM_DIR "; for a container --shm-size), remove what others left there, or "
+		       "(mount -o remount,size=… " SHM_DIR
+		       "; for a container --shm-size), remove what others left there, or "
 		       "configure smaller buffers",
 		       SHM_DIR, name, size >> 10, available >> 10, total >> 10);
 }
@@ -95,8 +97,8 @@ static int create_file(const char *name, mode_t mode, bool replace, struct err_i
 
 	if (replace && shm_unlink(name) < 0 && errno != ENOENT) {
 		rc = -errno;
-		return err_set(err, rc, "%s%s is left over and cannot be removed: %s; remove it by hand as its owner", SHM_DIR,
-			       name, shale_strerror(rc));
+		return err_set(err, rc, "%s%s is left over and cannot be removed: %s; remove it by hand as its owner",
+			       SHM_DIR, name, shale_strerror(rc));
 	}
 	fd = shm_open(name, O_RDWR | O_CREAT | O_EXCL | O_CLOEXEC, 0600);
 	if (fd < 0) {
@@ -167,8 +169,8 @@ int segment_open(const char *instance, const char *what, struct segment *out, st
 	}
 	/* /dev/shm is open to all: what another user put there under our name is not ours to believe. */
 	if (st.st_uid != geteuid()) {
-		rc = err_set(err, -EACCES, "%s%s belongs to uid %u, this is uid %u: start as that user, or remove it", SHM_DIR,
-			     s.name, (unsigned)st.st_uid, (unsigned)geteuid());
+		rc = err_set(err, -EACCES, "%s%s belongs to uid %u, this is uid %u: start as that user, or remove it",
+			     SHM_DIR, s.name, (unsigned)st.st_uid, (unsigned)geteuid());
 		goto fail;
 	}
 	if (!S_ISREG(st.st_mode) || st.st_size == 0) {
@@ -176,7 +178,10 @@ int segment_open(const char *instance, const char *what, struct segment *out, st
 		goto fail;
 	}
 	s.size = (size_t)st.st_size;
-	/* A no-op on what segment_create made; it fills holes that somebody punched, which would raise SIGBUS when memory is short. */
+	/*
+	 * A no-op on what segment_create made; it fills holes that somebody punched, which would raise SIGBUS when
+	 * memory is short.
+	 */
 	rc = allocate(s.fd, s.size);
 	if (rc == -ENOSPC || rc == -ENOMEM) {
 		no_space(s.name, s.size, rc, err);
@@ -254,7 +259,10 @@ int segment_sweep(const char *instance, const char *const *keep)
 		if (strncmp(entry->d_name, prefix, len) != 0 || listed(entry->d_name + len, keep))
 			continue;
 		snprintf(name, sizeof(name), "/%s", entry->d_name);
-		/* A file that another user planted under our prefix cannot be removed; it must not keep us from starting. */
+		/*
+		 * A file that another user planted under our prefix cannot be removed; it must not keep us from
+		 * starting.
+		 */
 		if (shm_unlink(name) == 0)
 			swept++;
 	}

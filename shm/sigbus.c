@@ -41,7 +41,9 @@ static struct guard *guard_of(uintptr_t addr)
 	return NULL;
 }
 
-/* Private zero pages over the whole range, so that no other page of it faults either. A bare system call: signal-safe. */
+/*
+ * Private zero pages over the whole range, so that no other page of it faults either. A bare system call: signal-safe.
+ */
 static bool map_zeros(struct guard *g)
 {
 	long rc = syscall(SYS_mmap, atomic_load_explicit(&g->base, memory_order_relaxed),
@@ -63,7 +65,9 @@ static void on_sigbus(int signo, siginfo_t *info, void *context)
 	} else {
 		struct sigaction act = {.sa_handler = SIG_DFL};
 
-		/* A real fault: on return the instruction runs again and ends the process as it would have without us. */
+		/*
+		 * A real fault: on return the instruction runs again and ends the process as it would have without us.
+		 */
 		sigaction(signo, &act, NULL);
 		if (info->si_code <= 0)
 			raise(signo); /* sent by somebody: nothing would run again */

@@ -1,10 +1,10 @@
 /*
  * sigbus.h - touching a channel that its client may truncate or punch at any moment.
  *
- * A client holds the channel's descriptor and can make any page of it vanish; a touch then raises SIGBUS in the
- * daemon. The handler (installed once) looks the address up in a table of guarded ranges: inside one, it maps zero
- * pages over the whole range, marks the range broken and returns, so the touch completes with zeros and the service
- * loop ends the session when it next looks. Outside every range it re-raises with the default action, as a real fault should.
+ * A client holds the channel's descriptor and can make any page of it vanish; a touch then raises SIGBUS in the daemon.
+ * The handler (installed once) looks the address up in a table of guarded ranges: inside one, it maps zero pages over
+ * the whole range, marks the range broken and returns, so the touch completes with zeros and the service loop ends the
+ * session when it next looks. Outside every range it re-raises with the default action, as a real fault should.
  *
  * Ranges are added and removed by the service thread; the handler runs on whichever thread touched the page, uses
  * only async-signal-safe calls (mmap is one in practice on Linux: a bare system call), and takes no lock.

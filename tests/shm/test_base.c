@@ -4,7 +4,8 @@
 /* Every length class of a varint comes back as it went in; a cut one is refused. */
 START_TEST(varint_round_trip)
 {
-	static const uint64_t values[] = {0, 1, 127, 128, 16383, 16384, UINT32_MAX, (uint64_t)UINT32_MAX + 1, UINT64_MAX};
+	static const uint64_t values[] = {0,	     1, 127, 128, 16383, 16384, UINT32_MAX, (uint64_t)UINT32_MAX + 1,
+					  UINT64_MAX};
 	unsigned char buf[VARINT64_MAX];
 
 	for (size_t i = 0; i < ARRAY_SIZE(values); i++) {

@@ -4,7 +4,10 @@
 
 #include "tests/test.h"
 
-/* Fills @buf with @count random records, some deletions, some empty; returns the size. Small keys, so that cuts hit every field. */
+/*
+ * Fills @buf with @count random records, some deletions, some empty; returns the size. Small keys, so that cuts hit
+ * every field.
+ */
 static size_t random_batch(uint64_t *rng, unsigned char *buf, uint32_t count)
 {
 	unsigned char *p = batch_begin(buf), bytes[400];

@@ -63,9 +63,9 @@ struct fake {
 	const void *raw; /* sent instead of w when not NULL */
 	size_t raw_size;
 	unsigned nfds;
-	bool silent;  /* hangs up without a word */
-	bool mute;    /* keeps the connection and says nothing */
-	bool early;   /* answers without reading HELLO */
+	bool silent; /* hangs up without a word */
+	bool mute;   /* keeps the connection and says nothing */
+	bool early;  /* answers without reading HELLO */
 	int fds[WELCOME_FDS + 1];
 	long got; /* what handshake_receive said */
 	struct hello hello;
@@ -153,7 +153,10 @@ static void fake_start(struct fake *f)
 	ck_ok(pthread_create(&f->thread, NULL, fake_run, f));
 }
 
-/* One handshake against @f as it is set up; must fail with @want, with words that contain @words, and leave nothing open. */
+/*
+ * One handshake against @f as it is set up; must fail with @want, with words that contain @words, and leave nothing
+ * open.
+ */
 static void refused(struct fake *f, int want, const char *words)
 {
 	struct hello hello = good_hello();
@@ -204,7 +207,10 @@ START_TEST(welcome_brings_descriptors)
 }
 END_TEST
 
-/* A refusal's status and words reach the caller as they are, also when it came before HELLO was read; control characters do not. */
+/*
+ * A refusal's status and words reach the caller as they are, also when it came before HELLO was read; control
+ * characters do not.
+ */
 START_TEST(refusals_are_passed_on)
 {
 	struct fake f;
@@ -378,7 +384,9 @@ START_TEST(no_daemon_is_explained)
 }
 END_TEST
 
-/* Without permission, the words say whose the socket is and who asked. Root may do all, so a child of another uid asks. */
+/*
+ * Without permission, the words say whose the socket is and who asked. Root may do all, so a child of another uid asks.
+ */
 START_TEST(permission_is_explained)
 {
 	struct fake f;
@@ -407,7 +415,10 @@ START_TEST(permission_is_explained)
 }
 END_TEST
 
-/* A path longer than a socket address is reached through its directory; a name that is too long by itself is refused in words. */
+/*
+ * A path longer than a socket address is reached through its directory; a name that is too long by itself is refused in
+ * words.
+ */
 START_TEST(long_paths_work)
 {
 	struct fake f = {.dir = test_tmpdir(), .w = good_welcome(), .nfds = 0};
@@ -561,5 +572,5 @@ END_TEST
 
 TEST_MAIN("handshake", 30, welcome_brings_descriptors, refusals_are_passed_on, other_versions_are_named,
 	  strangers_are_told_apart, wrong_descriptors_are_refused, silence_times_out, no_daemon_is_explained,
-	  permission_is_explained, long_paths_work, hello_is_checked, random_hello_is_refused, stray_descriptors_are_dropped,
-	  receive_tells_what_it_found, send_never_blocks)
+	  permission_is_explained, long_paths_work, hello_is_checked, random_hello_is_refused,
+	  stray_descriptors_are_dropped, receive_tells_what_it_found, send_never_blocks)

@@ -9,13 +9,17 @@ struct pin {
 	size_t offset, want_offset, size, want_size;
 };
 
-#define PIN(type, field, offset, size) {#type "." #field, offsetof(struct type, field), offset, sizeof(((struct type *)0)->field), size}
+#define PIN(type, field, offset, size)                                                                                 \
+	{                                                                                                              \
+#type "." #field, offsetof(struct type, field), offset, sizeof(((struct type *)0)->field), size        \
+	}
 
 static void check_pins(const struct pin *pins, size_t n)
 {
 	for (size_t i = 0; i < n; i++) {
-		ck_assert_msg(pins[i].offset == pins[i].want_offset, "%s is at %zu, was at %zu: give SHM_ABI a new number",
-			      pins[i].name, pins[i].offset, pins[i].want_offset);
+		ck_assert_msg(pins[i].offset == pins[i].want_offset,
+			      "%s is at %zu, was at %zu: give SHM_ABI a new number", pins[i].name, pins[i].offset,
+			      pins[i].want_offset);
 		ck_assert_msg(pins[i].size == pins[i].want_size, "%s has %zu bytes, had %zu: give SHM_ABI a new number",
 			      pins[i].name, pins[i].size, pins[i].want_size);
 	}
@@ -171,9 +175,11 @@ END_TEST
 /* Client-written and daemon-written words share no cache line, or each side's stores would stall the other. */
 START_TEST(lines_are_apart)
 {
-	ck_assert_uint_ge(offsetof(struct channel_client, cq_head) - offsetof(struct channel_client, sq_tail), SHM_LINE);
+	ck_assert_uint_ge(offsetof(struct channel_client, cq_head) - offsetof(struct channel_client, sq_tail),
+			  SHM_LINE);
 	ck_assert_uint_ge(offsetof(struct channel_client, parked) - offsetof(struct channel_client, cq_head), SHM_LINE);
-	ck_assert_uint_ge(offsetof(struct channel_daemon, cq_tail) - offsetof(struct channel_daemon, sq_head), SHM_LINE);
+	ck_assert_uint_ge(offsetof(struct channel_daemon, cq_tail) - offsetof(struct channel_daemon, sq_head),
+			  SHM_LINE);
 	ck_assert_uint_eq(offsetof(struct region_header, last_sequence) % SHM_LINE, 0);
 	ck_assert_uint_eq(_Alignof(struct channel_client), SHM_LINE);
 	ck_assert_uint_ne(layout_fingerprint(), 0);

@@ -94,7 +94,10 @@ START_TEST(hits_grow_the_budget)
 }
 END_TEST
 
-/* A budget that has fallen below the usual answer's time would never see a hit again, so the full one is tried now and then. */
+/*
+ * A budget that has fallen below the usual answer's time would never see a hit again, so the full one is tried now and
+ * then.
+ */
 START_TEST(full_budget_is_tried_again)
 {
 	struct spinner s;
@@ -110,5 +113,5 @@ START_TEST(full_budget_is_tried_again)
 }
 END_TEST
 
-TEST_MAIN("park", 30, differing_word_does_not_sleep, time_limit_is_reported, wakes_reach_sleepers, misses_shrink_the_budget,
-	  hits_grow_the_budget, full_budget_is_tried_again)
+TEST_MAIN("park", 30, differing_word_does_not_sleep, time_limit_is_reported, wakes_reach_sleepers,
+	  misses_shrink_the_budget, hits_grow_the_budget, full_budget_is_tried_again)

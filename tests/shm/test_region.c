@@ -28,7 +28,10 @@ static void create(struct region *r)
 	ck_assert_msg(rc == 0, "%s", err.text);
 }
 
-/* A client that is handed the descriptor sees what the daemon wrote, cannot write itself, and keeps it after the daemon went. */
+/*
+ * A client that is handed the descriptor sees what the daemon wrote, cannot write itself, and keeps it after the daemon
+ * went.
+ */
 START_TEST(client_sees_the_daemons_words)
 {
 	struct region r, c, named;

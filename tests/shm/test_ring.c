@@ -120,7 +120,9 @@ START_TEST(constant_page_is_checked)
 		size_t at = test_random(&rng) % sizeof(good);
 
 		((unsigned char *)c)[at] ^= (unsigned char)(1 + test_random(&rng) % 255);
-		/* The layout does not depend on the session's number; and small rings of several sizes fill one page. */
+		/*
+		 * The layout does not depend on the session's number; and small rings of several sizes fill one page.
+		 */
 		if (at < offsetof(struct channel_const, entries) || at >= offsetof(struct channel_const, sq_off))
 			ck_assert_int_eq(ring_client_init(&p.client, p.base, p.size, &session, &arena, &arena_size),
 					 -EPROTO);
@@ -180,7 +182,10 @@ START_TEST(indices_wrap)
 }
 END_TEST
 
-/* A client that submits without reading answers is held to `entries` in flight, and its completions are never overwritten. */
+/*
+ * A client that submits without reading answers is held to `entries` in flight, and its completions are never
+ * overwritten.
+ */
 START_TEST(undrained_client_is_held_back)
 {
 	struct pair p;
@@ -279,7 +284,9 @@ START_TEST(hostile_tail_is_refused)
 }
 END_TEST
 
-/* cq_head somewhere else than between "read" and "shown" ends the session at the latest when the ring seems half full. */
+/*
+ * cq_head somewhere else than between "read" and "shown" ends the session at the latest when the ring seems half full.
+ */
 START_TEST(hostile_head_is_refused)
 {
 	uint64_t rng = test_seed();
@@ -361,7 +368,10 @@ START_TEST(scribbled_channel_is_survived)
 }
 END_TEST
 
-/* A change of state ends a client's sleep: BROKEN at each call, CLOSING once, so that it may sleep on for what is in flight. */
+/*
+ * A change of state ends a client's sleep: BROKEN at each call, CLOSING once, so that it may sleep on for what is in
+ * flight.
+ */
 START_TEST(state_ends_the_sleep)
 {
 	struct pair p;
@@ -405,9 +415,9 @@ struct stress {
 	_Atomic uint64_t requests; /* how many; the client stops earlier when its time is over */
 	uint64_t seed;
 	int doorbell;
-	bool sleepy;             /* one request at a time, and both sides go to sleep at any moment */
-	_Atomic bool lost;       /* somebody slept through a wake */
-	uint64_t sleeps, dozes;  /* daemon, client */
+	bool sleepy;		/* one request at a time, and both sides go to sleep at any moment */
+	_Atomic bool lost;	/* somebody slept through a wake */
+	uint64_t sleeps, dozes; /* daemon, client */
 };
 
 /* What the arena holds for request @i, so that payload and slot can be seen to travel together. */
@@ -435,7 +445,10 @@ static void wait_for_doorbell(struct stress *s)
 	must(read(s->doorbell, &n, sizeof(n)) == sizeof(n));
 }
 
-/* Ties the calling thread to the @nth core that it may use: woken threads are else put on the waker's core and never meet. */
+/*
+ * Ties the calling thread to the @nth core that it may use: woken threads are else put on the waker's core and never
+ * meet.
+ */
 static void pin(int nth)
 {
 	cpu_set_t allowed, one;
@@ -539,7 +552,10 @@ static void drive(struct stress *s)
 		dawdle(&rng);
 		if (s->sleepy && test_random(&rng) % 2) {
 			s->dozes++;
-			/* Something is in flight, so this must be woken; ten seconds are no delay that a scheduler makes. */
+			/*
+			 * Something is in flight, so this must be woken; ten seconds are no delay that a scheduler
+			 * makes.
+			 */
 			if (ring_client_park(ring, 10 * SECOND_NS) == -ETIMEDOUT)
 				atomic_store(&s->lost, true);
 			ck_assert_msg(!atomic_load(&s->lost), "a wake was lost");
@@ -553,7 +569,8 @@ static void drive(struct stress *s)
 
 static void stress(uint32_t entries, uint64_t requests, bool sleepy, uint32_t start)
 {
-	struct stress s = {.requests = requests, .sleepy = sleepy, .seed = test_seed(), .doorbell = eventfd(0, EFD_CLOEXEC)};
+	struct stress s = {
+		.requests = requests, .sleepy = sleepy, .seed = test_seed(), .doorbell = eventfd(0, EFD_CLOEXEC)};
 	pthread_t thread;
 
 	ck_assert_int_ge(s.doorbell, 0);
@@ -570,7 +587,10 @@ static void stress(uint32_t entries, uint64_t requests, bool sleepy, uint32_t st
 	close(s.doorbell);
 }
 
-/* Two threads, two million requests, across the wrap: slots and payload arrive whole and in order. TSan judges the ordering. */
+/*
+ * Two threads, two million requests, across the wrap: slots and payload arrive whole and in order. TSan judges the
+ * ordering.
+ */
 START_TEST(two_threads_pass_two_million)
 {
 	stress(1024, 2000000, false, UINT32_MAX - 1000000);
@@ -587,7 +607,8 @@ END_TEST
 /* One step of two threads at the same moment, many times over. */
 struct litmus {
 	struct pair pair;
-	_Atomic uint64_t go, done; /* round that is started (UINT64_MAX: no more); round that the other thread has ended */
+	_Atomic uint64_t go,
+		done; /* round that is started (UINT64_MAX: no more); round that the other thread has ended */
 	bool parked;
 };
 
@@ -609,8 +630,9 @@ static void *park_each_round(void *arg)
 }
 
 /*
- * Publishing and parking at the same instant: the client sees the flag, or the daemon sees the tail. Both missing each other
- * is what a mere release would allow, within the nanoseconds of a store buffer, which the sleeping test above cannot hit.
+ * Publishing and parking at the same instant: the client sees the flag, or the daemon sees the tail. Both missing each
+ * other is what a mere release would allow, within the nanoseconds of a store buffer, which the sleeping test above
+ * cannot hit.
  */
 START_TEST(publish_and_park_see_each_other)
 {
@@ -645,5 +667,5 @@ END_TEST
 
 TEST_MAIN("ring", 60, sizes_are_bounded, constant_page_is_checked, in_order_and_whole, indices_wrap,
 	  undrained_client_is_held_back, publish_makes_visible, hostile_tail_is_refused, hostile_head_is_refused,
-	  wrong_daemon_index_is_survived, scribbled_channel_is_survived, state_ends_the_sleep, doorbell_only_when_parked,
-	  two_threads_pass_two_million, no_wake_is_lost, publish_and_park_see_each_other)
+	  wrong_daemon_index_is_survived, scribbled_channel_is_survived, state_ends_the_sleep,
+	  doorbell_only_when_parked, two_threads_pass_two_million, no_wake_is_lost, publish_and_park_see_each_other)

@@ -72,7 +72,9 @@ START_TEST(contents_outlive_the_mapping)
 }
 END_TEST
 
-/* A left-over is an error unless replacing was asked for; then it is new and zero. Outputs stay untouched on failure. */
+/*
+ * A left-over is an error unless replacing was asked for; then it is new and zero. Outputs stay untouched on failure.
+ */
 START_TEST(replace_only_when_asked)
 {
 	struct segment s, t = {.fd = 77};
@@ -143,8 +145,9 @@ START_TEST(full_shm_is_said_clearly)
 	struct statvfs vfs;
 
 	ck_ok(statvfs("/dev/shm", &vfs));
-	ck_assert_int_eq(segment_create(instance(), "big", ((size_t)vfs.f_blocks + 1024) * vfs.f_frsize, 0600, false, &s, &err),
-			 -ENOSPC);
+	ck_assert_int_eq(
+		segment_create(instance(), "big", ((size_t)vfs.f_blocks + 1024) * vfs.f_frsize, 0600, false, &s, &err),
+		-ENOSPC);
 	ck_assert_int_eq(err.code, -ENOSPC);
 	ck_assert_ptr_nonnull(strstr(err.text, "/dev/shm"));
 	ck_assert_ptr_nonnull(strstr(err.text, "KiB free"));
@@ -170,7 +173,10 @@ START_TEST(impossible_requests_are_refused)
 }
 END_TEST
 
-/* What another user put there under our name is not believed: it could hold a log that nobody wrote. Needs root to stage. */
+/*
+ * What another user put there under our name is not believed: it could hold a log that nobody wrote. Needs root to
+ * stage.
+ */
 START_TEST(foreign_segment_is_refused)
 {
 	struct segment s, t;

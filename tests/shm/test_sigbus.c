@@ -28,7 +28,10 @@ static volatile unsigned char *channel(int *fd_out)
 	return p;
 }
 
-/* The client truncates its channel: reads see zeros, writes go nowhere, the session is marked, its neighbour is untouched. */
+/*
+ * The client truncates its channel: reads see zeros, writes go nowhere, the session is marked, its neighbour is
+ * untouched.
+ */
 START_TEST(truncated_channel_is_survived)
 {
 	int fd, other_fd, slot, other_slot;
@@ -165,7 +168,9 @@ static void sent_by_somebody(void)
 	pause();
 }
 
-/* A fault that no client can cause is a bug, and must end the process as it always did, not be papered over with zeros. */
+/*
+ * A fault that no client can cause is a bug, and must end the process as it always did, not be papered over with zeros.
+ */
 START_TEST(real_faults_still_kill)
 {
 	ck_assert_int_eq(dies_of(fault_outside), SIGBUS);
@@ -190,5 +195,5 @@ START_TEST(table_fills_and_frees)
 }
 END_TEST
 
-TEST_MAIN("sigbus", 30, truncated_channel_is_survived, write_and_last_byte_are_caught, errno_survives, threads_fault_together,
-	  real_faults_still_kill, table_fills_and_frees)
+TEST_MAIN("sigbus", 30, truncated_channel_is_survived, write_and_last_byte_are_caught, errno_survives,
+	  threads_fault_together, real_faults_still_kill, table_fills_and_frees)
