@@ -521,15 +521,17 @@ static void drive(struct stress *s)
 	uint64_t rng = s->seed ^ 0xc11, sent = 0, seen = 0, one = 1, turns = 0;
 
 	while (seen < atomic_load_explicit(&s->requests, memory_order_relaxed)) {
-		uint32_t n = (uint32_t)min_size(ring_sq_room(ring), s->requests - sent);
 		const struct cqe *cqe;
 		bool idle = true;
+		uint32_t n;
 
+		/* Before deciding how many to send: the other side ends at what `requests` says. */
 		if (++turns % 1024 == 0 && monotonic_ns() > end_ns)
 			atomic_store(&s->requests, sent);
+		n = (uint32_t)min_size(ring_sq_room(ring), s->requests - sent);
 		n = n ? (uint32_t)(test_random(&rng) % (n + 1)) : 0;
 		if (s->sleepy) /* a later request would hide that the wake for this one was lost */
-			n = sent == seen;
+			n = sent == seen && s->requests > sent;
 		n = (uint32_t)min_size(n, places - (sent - seen));
 		for (uint32_t i = 0; i < n; i++, sent++) {
 			uint64_t off = sent % places * sizeof(uint64_t);
