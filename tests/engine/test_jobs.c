@@ -207,6 +207,105 @@ START_TEST(flush_beside_a_compaction)
 }
 END_TEST
 
+/* Two tables with a gap between them in level 2, and a manual compaction that is about to rewrite both into one. */
+static void two_tables_and_a_gap(struct world *w, uint64_t *ticket)
+{
+	begin(w);
+	fill(w, 0, 5);
+	world_flush(w);
+	fill(w, 900, 5);
+	world_flush(w);
+	world_run_all(w, JOBS_ALL);
+	ck_assert_uint_eq(world_files(w, 2), 2);
+	ck_ok(engine_compact_start(w->e, NULL, NULL, ticket));
+	ck_ok(engine_pump(w->e, true));
+}
+
+static void gap_is_whole(struct world *w)
+{
+	unsigned char *value;
+	size_t size;
+
+	world_check(w);
+	ck_ok(world_get(w, slice_str("000500"), engine_last_sequence(w->e), &value, &size));
+	free(value);
+	ck_ok(world_get(w, slice_str("000001"), engine_last_sequence(w->e), &value, &size));
+	free(value);
+	world_run_all(w, JOBS_ALL);
+	world_check(w);
+	world_fini(w);
+}
+
+/* The gap between the inputs of a running compaction is no gap in its output: a flush must not go down into it. */
+START_TEST(flush_keeps_out_of_the_gap)
+{
+	uint64_t ticket;
+	struct world w;
+	struct job *j;
+
+	two_tables_and_a_gap(&w, &ticket);
+	j = engine_next_job(w.e, JOB_COMPACT);
+	ck_assert_ptr_nonnull(j);
+	fill(&w, 500, 1);
+	world_flush(&w);
+	ck_assert_uint_eq(world_files(&w, 2), 2);
+	ck_ok(engine_run_job(w.e, j, w.worker));
+	ck_assert_uint_eq(world_files(&w, 2), 1);
+	gap_is_whole(&w);
+}
+END_TEST
+
+static const struct io_queue_ops *real_queue_ops;
+static struct io_queue_ops watching_ops;
+static struct world *watched;
+static struct job *claimed;
+static bool armed, asked;
+
+static int arming_sync_dir(struct io_env *env)
+{
+	armed = true; /* the flush has its table; next it places it, and writes the MANIFEST */
+	return real_ops->sync_dir(env);
+}
+
+static void watching_submit(struct io_queue *q, struct io_req *req)
+{
+	if (armed && !asked) {
+		asked = true;
+		claimed = engine_next_job(watched->e, JOB_COMPACT);
+	}
+	real_queue_ops->submit(q, req);
+}
+
+/* And the other way round: between the choice of a flush's level and its installation no compaction may begin over that place. */
+START_TEST(compaction_keeps_out_of_a_flush)
+{
+	uint64_t ticket, flush;
+	struct world w;
+	struct job *j;
+
+	two_tables_and_a_gap(&w, &ticket);
+	world_run_all(&w, JOB_LOG);
+	fill(&w, 500, 1);
+	ck_ok(engine_flush_start(w.e, &flush));
+	make_faulty(&w);
+	faulty_ops.sync_dir = arming_sync_dir;
+	real_queue_ops = w.worker->ops;
+	watching_ops = *real_queue_ops;
+	watching_ops.submit = watching_submit;
+	w.worker->ops = &watching_ops;
+	watched = &w;
+	j = engine_next_job(w.e, JOB_FLUSH);
+	ck_assert_ptr_nonnull(j);
+	ck_ok(engine_run_job(w.e, j, w.worker));
+	w.worker->ops = real_queue_ops;
+	ck_assert(asked);
+	ck_assert_uint_eq(world_files(&w, 2), 3);
+	ck_assert_ptr_null(claimed); /* it waits for the flush */
+	ck_assert(world_run_one(&w, JOB_COMPACT));
+	gap_is_whole(&w);
+}
+END_TEST
+
 /* Tables that a version still needs are kept; the rest, and old logs, go by a job, and their names with them. */
 START_TEST(obsolete_files_are_deleted)
 {
@@ -487,5 +586,5 @@ START_TEST(workers_in_threads)
 END_TEST
 
 TEST_MAIN("jobs", 60, urgent_jobs_first, flush_tickets, stalls_say_why, flush_beside_a_compaction,
-	  obsolete_files_are_deleted, full_disk_heals, failed_sync_stops_for_good, unreadable_table_is_left_alone,
-	  stop_leaves_nothing_behind, workers_in_threads)
+	  flush_keeps_out_of_the_gap, compaction_keeps_out_of_a_flush, obsolete_files_are_deleted, full_disk_heals,
+	  failed_sync_stops_for_good, unreadable_table_is_left_alone, stop_leaves_nothing_behind, workers_in_threads)
