@@ -263,7 +263,8 @@ int private_daemon_segments(const struct private_daemon *d)
 	if (!dir)
 		return -errno;
 	while ((entry = readdir(dir)))
-		n += strncmp(entry->d_name, "shale.", 6) == 0 && strncmp(entry->d_name + 6, instance, INSTANCE_LEN) == 0;
+		n += strncmp(entry->d_name, "shale.", 6) == 0 &&
+		     strncmp(entry->d_name + 6, instance, INSTANCE_LEN) == 0;
 	closedir(dir);
 	return n;
 }

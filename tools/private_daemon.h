@@ -17,17 +17,17 @@ struct err_info;
 enum { PRIVATE_DAEMON_ARGS = 64 };
 
 struct private_daemon {
-	pid_t pid;          /* 0: not running */
+	pid_t pid; /* 0: not running */
 	pid_t janitor;
 	int janitor_pipe;
-	pid_t owner;        /* the process that made it; a forked child must not clean up */
-	int status;         /* as waitpid says, of the last one that ended */
-	char scratch[64];   /* removed by private_daemon_fini */
-	char database[512]; /* absolute, or as given */
+	pid_t owner;	       /* the process that made it; a forked child must not clean up */
+	int status;	       /* as waitpid says, of the last one that ended */
+	char scratch[64];      /* removed by private_daemon_fini */
+	char database[512];    /* absolute, or as given */
 	bool scratch_database; /* it lies in the scratch directory */
 	char socket[96];
 	char program[512];
-	char log[96];       /* stderr goes here; "" for ours */
+	char log[96];			       /* stderr goes here; "" for ours */
 	const char *args[PRIVATE_DAEMON_ARGS]; /* further arguments; borrowed */
 	int nargs;
 };

@@ -198,7 +198,8 @@ static void no_destructor(void *state)
 /* Another comparator orders keys in another way: both names are told. */
 START_TEST(foreign_comparator)
 {
-	leveldb_comparator_t *comparator = leveldb_comparator_create(NULL, no_destructor, compare_backwards, comparator_name);
+	leveldb_comparator_t *comparator =
+		leveldb_comparator_create(NULL, no_destructor, compare_backwards, comparator_name);
 	leveldb_options_t *options = leveldb_options_create();
 	char *error = NULL;
 	leveldb_t *db;
@@ -327,5 +328,5 @@ START_TEST(socket_path_taken)
 }
 END_TEST
 
-TEST_MAIN("bad_start", 30 * PATIENCE, wrong_directory, no_permission, second_daemon, locked_by_stock, foreign_comparator,
-	  corrupt_current, corrupt_manifest, missing_table, bad_configuration, socket_path_taken)
+TEST_MAIN("bad_start", 30 * PATIENCE, wrong_directory, no_permission, second_daemon, locked_by_stock,
+	  foreign_comparator, corrupt_current, corrupt_manifest, missing_table, bad_configuration, socket_path_taken)

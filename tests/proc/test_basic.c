@@ -339,5 +339,5 @@ START_TEST(properties_and_sizes)
 }
 END_TEST
 
-TEST_MAIN("basic", 60 * PATIENCE, put_get_delete, large_values, batches, iterators, snapshots, many_threads, fork_is_noticed,
-	  read_only_handle, properties_and_sizes)
+TEST_MAIN("basic", 60 * PATIENCE, put_get_delete, large_values, batches, iterators, snapshots, many_threads,
+	  fork_is_noticed, read_only_handle, properties_and_sizes)

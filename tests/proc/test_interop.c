@@ -174,8 +174,8 @@ static void there_and_back(const char *compression, bool snappy, bool bloom)
 	memset(model, 0, sizeof(model));
 	snprintf(setting, sizeof(setting), "engine.compression=%s", compression);
 	snprintf(bits, sizeof(bits), "engine.bloom_bits=%d", bloom ? 10 : 0);
-	proc_init(&d, NULL, setting, bits, "engine.write_buffer=128K", "engine.level1_size=256K", "engine.max_file_size=64K",
-		  NULL);
+	proc_init(&d, NULL, setting, bits, "engine.write_buffer=128K", "engine.level1_size=256K",
+		  "engine.max_file_size=64K", NULL);
 	for (uint32_t round = 1; round <= 3; round++) {
 		stock_open(&s, d.database, snappy, bloom);
 		stock_check(&s);

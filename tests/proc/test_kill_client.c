@@ -52,7 +52,7 @@ static int busy_client(void *arg)
 	}
 }
 
-/* Waits until the daemon holds no more than @want. The limit is one second; sanitizers get longer. Returns ms. */
+/* Waits until the daemon holds no more than @want. A second is promised; sanitizers get longer. Returns ms. */
 static double wait_for_baseline(struct baseline want)
 {
 	uint64_t begin = monotonic_ns();
@@ -66,7 +66,8 @@ static double wait_for_baseline(struct baseline want)
 		    now.segments <= want.segments)
 			return ms;
 		ck_assert_msg(ms < 1000 * PATIENCE,
-			      "after %.0f ms: sessions %llu (before: %llu), snapshots %llu (%llu), descriptors %u (%u), segments %d (%d)",
+			      "after %.0f ms: sessions %llu (before: %llu), snapshots %llu (%llu), descriptors %u "
+			      "(%u), segments %d (%d)",
 			      ms, (unsigned long long)now.sessions, (unsigned long long)want.sessions,
 			      (unsigned long long)now.snapshots, (unsigned long long)want.snapshots, now.fds, want.fds,
 			      now.segments, want.segments);

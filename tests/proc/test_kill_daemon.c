@@ -18,7 +18,7 @@ enum { WRITERS = 3, PER_BATCH = 8, SLOTS = 400, KILLS = 24 };
 /* One slot of one writer, written by it alone. */
 struct slot {
 	_Atomic uint64_t acknowledged; /* number of the newest acknowledged batch; 0: none */
-	_Atomic uint64_t sent;         /* of the newest one sent */
+	_Atomic uint64_t sent;	       /* of the newest one sent */
 };
 
 struct journal {
@@ -102,7 +102,8 @@ static uint64_t read_slot(struct shale_db *db, const struct shale_read_options *
 	size_t len;
 
 	for (unsigned i = 0; i < PER_BATCH; i++) {
-		int kn = key_of(key, writer, slot, i), rc = shale_get(db, options, key, (size_t)kn, buf, sizeof(buf) - 1, &len);
+		int kn = key_of(key, writer, slot, i),
+		    rc = shale_get(db, options, key, (size_t)kn, buf, sizeof(buf) - 1, &len);
 
 		ck_assert_msg(rc >= 0, "get %s: %s", key, shale_last_error(db));
 		n = 0;
@@ -139,8 +140,8 @@ static void check(struct shale_db *db, struct journal *j, unsigned step)
 					      (unsigned long long)before[w][s]);
 			else
 				ck_assert_msg(n >= before[w][s] && n <= sent,
-					      "writer %u slot %u: batch %llu, but %llu was acknowledged and %llu sent", w, s,
-					      (unsigned long long)n, (unsigned long long)before[w][s],
+					      "writer %u slot %u: batch %llu, but %llu was acknowledged and %llu sent",
+					      w, s, (unsigned long long)n, (unsigned long long)before[w][s],
 					      (unsigned long long)sent);
 		}
 	shale_snapshot_release(db, snapshot);
@@ -156,8 +157,8 @@ START_TEST(nothing_acknowledged_is_lost)
 	pid_t pids[WRITERS];
 	struct shale_db *db;
 
-	proc_init(&d, NULL, "engine.write_buffer=256K", "engine.level1_size=512K", "engine.max_file_size=128K", "wal.ring=1M",
-		  "limits.max_request=128K", NULL);
+	proc_init(&d, NULL, "engine.write_buffer=256K", "engine.level1_size=512K", "engine.max_file_size=128K",
+		  "wal.ring=1M", "limits.max_request=128K", NULL);
 	proc_start(&d);
 	for (unsigned i = 0; i < WRITERS; i++) {
 		writers[i] = (struct writer){j, i, d.socket, seed + i + 1};
@@ -185,8 +186,9 @@ START_TEST(nothing_acknowledged_is_lost)
 	db = proc_open(&d);
 	check(db, j, 1);
 	shale_close(db);
-	printf("%u kills, %llu batches, %llu of unknown fate; restart %.0f ms on average, %.0f ms at worst\n", KILLS + 1,
-	       (unsigned long long)atomic_load(&j->batches), (unsigned long long)atomic_load(&j->unknown), sum / KILLS, worst);
+	printf("%u kills, %llu batches, %llu of unknown fate; restart %.0f ms on average, %.0f ms at worst\n",
+	       KILLS + 1, (unsigned long long)atomic_load(&j->batches), (unsigned long long)atomic_load(&j->unknown),
+	       sum / KILLS, worst);
 	ck_assert_uint_gt(atomic_load(&j->batches), KILLS * 10);
 	proc_stop(&d);
 	private_daemon_fini(&d);

@@ -20,7 +20,8 @@ START_TEST(needs_libc_only)
 			libc++;
 		else if (strstr(line, "[ld-linux")) /* of the same package; for thread-local storage */
 			continue;
-		else if (PATIENCE == 1 || !(strstr(line, "san.so") || strstr(line, "[libm.so.6]") || strstr(line, "[libgcc_s.so.1]")))
+		else if (PATIENCE == 1 ||
+			 !(strstr(line, "san.so") || strstr(line, "[libm.so.6]") || strstr(line, "[libgcc_s.so.1]")))
 			ck_abort_msg("needs %s", line);
 	}
 	ck_assert_uint_eq(libc, 1);
@@ -30,11 +31,13 @@ END_TEST
 /* It exports what shale.h declares, and nothing else. */
 START_TEST(exports_its_header_only)
 {
-	ck_assert_int_eq(proc_shell(out, sizeof(out),
-				    "nm -D --defined-only %s/libshale.so.0 | awk '$2 ~ /[A-Z]/ && $3 !~ /^SHALE_0/ {print $3}' | "
-				    "sed 's/@.*//' | grep -v '^shale_'",
-				    proc_build()),
-			 1);
+	ck_assert_int_eq(
+		proc_shell(
+			out, sizeof(out),
+			"nm -D --defined-only %s/libshale.so.0 | awk '$2 ~ /[A-Z]/ && $3 !~ /^SHALE_0/ {print $3}' | "
+			"sed 's/@.*//' | grep -v '^shale_'",
+			proc_build()),
+		1);
 	ck_assert_str_eq(out, "");
 }
 END_TEST

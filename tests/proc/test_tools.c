@@ -15,7 +15,7 @@ static char out[1 << 16];
 #define ctl(words) proc_shell(out, sizeof(out), "%s/shalectl --socket %s %s 2>/dev/null", proc_build(), d.socket, words)
 
 /* The same, stderr only. */
-#define ctl_words(words) \
+#define ctl_words(words)                                                                                               \
 	proc_shell(out, sizeof(out), "%s/shalectl --socket %s %s 2>&1 >/dev/null", proc_build(), d.socket, words)
 
 static void begin(void)
@@ -135,7 +135,8 @@ START_TEST(status_without_answer)
 	end();
 	proc_init(&d, NULL, NULL);
 	ck_assert_int_eq(ctl("ping"), 3);
-	ck_assert_int_eq(proc_shell(out, sizeof(out), "%s/shalectl --db %s status 2>/dev/null", proc_build(), d.scratch), 3);
+	ck_assert_int_eq(
+		proc_shell(out, sizeof(out), "%s/shalectl --db %s status 2>/dev/null", proc_build(), d.scratch), 3);
 	private_daemon_fini(&d);
 }
 END_TEST
@@ -171,20 +172,23 @@ START_TEST(shale_run)
 	ck_assert_int_eq(run("-- sh -c 'kill -9 $$'"), 128 + 9);
 	ck_assert_int_eq(run("-- /no/such/program"), 127);
 	ck_assert_int_eq(run(""), 2);
-	snprintf(words, sizeof(words), "-- sh -c '%s/shalectl put k v && %s/shalectl get k && echo && dirname $SHALE_SOCKET'",
-		 proc_build(), proc_build());
+	snprintf(words, sizeof(words),
+		 "-- sh -c '%s/shalectl put k v && %s/shalectl get k && echo && dirname $SHALE_SOCKET'", proc_build(),
+		 proc_build());
 	ck_assert_int_eq(run(words), 0);
 	ck_assert_msg(strncmp(out, "v\n/", 3) == 0, "%s", out);
 	out[strcspn(out + 2, "\n") + 2] = 0;
 	ck_assert_msg(access(out + 2, F_OK) < 0, "%s is still there", out + 2);
-	ck_assert_int_eq(proc_shell(out, sizeof(out), "%s/shale-run --set engine.nonsense=1 -- true 2>&1", proc_build()), 1);
+	ck_assert_int_eq(
+		proc_shell(out, sizeof(out), "%s/shale-run --set engine.nonsense=1 -- true 2>&1", proc_build()), 1);
 	ck_assert_ptr_nonnull(strstr(out, "nonsense"));
 
 	/* A named directory is kept, and found again. */
 	proc_init(&d, NULL, NULL);
 	snprintf(words, sizeof(words), "--db %s/kept -- %s/shalectl put k v", d.scratch, proc_build());
 	ck_assert_int_eq(run(words), 0);
-	snprintf(words, sizeof(words), "--db %s/kept --set engine.write_buffer=1M -- %s/shalectl get k", d.scratch, proc_build());
+	snprintf(words, sizeof(words), "--db %s/kept --set engine.write_buffer=1M -- %s/shalectl get k", d.scratch,
+		 proc_build());
 	ck_assert_int_eq(run(words), 0);
 	ck_assert_str_eq(out, "v");
 	private_daemon_fini(&d);
@@ -205,4 +209,5 @@ START_TEST(shale_run_forwards_signals)
 }
 END_TEST
 
-TEST_MAIN("tools", 60 * PATIENCE, keys, scans, looking, status_without_answer, usage, shale_run, shale_run_forwards_signals)
+TEST_MAIN("tools", 60 * PATIENCE, keys, scans, looking, status_without_answer, usage, shale_run,
+	  shale_run_forwards_signals)

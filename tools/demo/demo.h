@@ -21,22 +21,23 @@
 
 enum {
 	WRITERS = 4,
-	HEAD_BYTES = 4096,       /* of each file that becomes its value */
-	BATCH_FILES = 64,        /* files in a batch at most */
+	HEAD_BYTES = 4096,	 /* of each file that becomes its value */
+	BATCH_FILES = 64,	 /* files in a batch at most */
 	BATCH_BYTES = 128 << 10, /* and bytes */
 };
 
 enum file_state {
 	FILE_WAITING = 0,
-	FILE_SENT,         /* in a batch whose answer is not known */
+	FILE_SENT,	   /* in a batch whose answer is not known */
 	FILE_ACKNOWLEDGED, /* the daemon said that it has it */
-	FILE_EXCLUDED,     /* vanished or became unreadable before it was read */
+	FILE_EXCLUDED,	   /* vanished or became unreadable before it was read */
 };
 
 /* One file. The journal: state, value length and hash are written by the writer that has it, and outlive that process. */
 struct file {
-	uint32_t path_off, path_len;  /* in plan.paths */
-	_Atomic uint32_t state;       /* enum file_state; release, after length and hash. Pairs with the acquire in file_state() */
+	uint32_t path_off, path_len; /* in plan.paths */
+	_Atomic uint32_t
+		state; /* enum file_state; release, after length and hash. Pairs with the acquire in file_state() */
 	_Atomic uint32_t value_len;
 	_Atomic uint64_t value_hash;
 };

@@ -35,7 +35,7 @@ struct demo {
 	double restart_ms; /* the daemon's, from its death to serving */
 	double write_s;
 	uint64_t flushes, compactions, moves, bytes_compacted; /* of daemons that ended */
-	struct region_stats last;                              /* of the present one */
+	struct region_stats last;			       /* of the present one */
 	struct verdict by_shale, by_stock;
 };
 
@@ -103,7 +103,8 @@ static unsigned reap(struct demo *d)
 		if (*pid && waitpid(*pid, &status, WNOHANG) == *pid) {
 			*pid = 0;
 			if (status) {
-				note("%s ended with status %#x", i < WRITERS ? "a writer" : "the scanner", (unsigned)status);
+				note("%s ended with status %#x", i < WRITERS ? "a writer" : "the scanner",
+				     (unsigned)status);
 				d->failures++;
 			}
 		}
@@ -290,8 +291,8 @@ static void print_table(const struct demo *d)
 		n += (unsigned)snprintf(levels + n, sizeof(levels) - n, "%s%llu", i ? " " : "",
 					(unsigned long long)d->last.level[i].files);
 	printf("\n");
-	row("files", "%llu, %.1f MB in %.1f s by %d processes", (unsigned long long)files, (double)bytes / 1e6, d->write_s,
-	    WRITERS);
+	row("files", "%llu, %.1f MB in %.1f s by %d processes", (unsigned long long)files, (double)bytes / 1e6,
+	    d->write_s, WRITERS);
 	row("rate", "%.0f files/s, %.1f MB/s", (double)files / d->write_s, (double)bytes / 1e6 / d->write_s);
 	row("batches", "%llu, of which %llu were written again", (unsigned long long)TOTAL(p, batches),
 	    (unsigned long long)TOTAL(p, unknown));
@@ -310,7 +311,8 @@ static void print_table(const struct demo *d)
 	row("read by stock LevelDB", "%llu keys", (unsigned long long)d->by_stock.compared);
 	if (excluded || d->by_shale.changed || d->by_stock.changed)
 		row("files that changed", "%llu vanished, %llu changed meanwhile", excluded,
-		    (unsigned long long)(d->by_shale.changed > d->by_stock.changed ? d->by_shale.changed : d->by_stock.changed));
+		    (unsigned long long)(d->by_shale.changed > d->by_stock.changed ? d->by_shale.changed
+										   : d->by_stock.changed));
 	row("mismatches", "%llu", (unsigned long long)mismatches(d));
 }
 
@@ -318,7 +320,7 @@ static void print_table(const struct demo *d)
 
 static void prepare_daemon(struct demo *d)
 {
-	static const char *const args[] = {"--set", "engine.write_buffer=4M", "--set", "engine.level1_size=8M",
+	static const char *const args[] = {"--set", "engine.write_buffer=4M",	"--set", "engine.level1_size=8M",
 					   "--set", "engine.compression=snappy"};
 
 	for (size_t i = 0; i < ARRAY_SIZE(args); i++)

@@ -119,8 +119,8 @@ static int look(struct plan *p, struct shale_db *db, struct tape *t)
 	if (rc == SCAN_DIFFERS)
 		note("scan: keys out of order");
 	if (rc == 0 && t->entries < before) {
-		note("scan: %llu entries, but %llu were acknowledged before the snapshot", (unsigned long long)t->entries,
-		     (unsigned long long)before);
+		note("scan: %llu entries, but %llu were acknowledged before the snapshot",
+		     (unsigned long long)t->entries, (unsigned long long)before);
 		rc = SCAN_DIFFERS;
 	}
 	if (rc == 0 && t->entries) {

@@ -89,8 +89,8 @@ static int put(void *p, struct slice key, struct slice value, bool sync)
 	char *error = NULL;
 
 	(void)p;
-	leveldb_put(db, sync ? synced : unsynced, (const char *)key.data, key.size, (const char *)value.data, value.size,
-		    &error);
+	leveldb_put(db, sync ? synced : unsynced, (const char *)key.data, key.size, (const char *)value.data,
+		    value.size, &error);
 	return failed(error);
 }
 

@@ -94,8 +94,8 @@ static void sample(void)
 
 static void report(FILE *out)
 {
-	fprintf(out, "shale: at most %llu files in level 0, %.1f MiB resident in the daemon\n", (unsigned long long)peak_l0,
-		(double)peak_rss_kib / 1024);
+	fprintf(out, "shale: at most %llu files in level 0, %.1f MiB resident in the daemon\n",
+		(unsigned long long)peak_l0, (double)peak_rss_kib / 1024);
 }
 
 static void close_session(void *p)

@@ -75,8 +75,8 @@ static struct slice make_key(unsigned char buf[KEY_BYTES], uint64_t n)
 static void make_text(struct worker *w)
 {
 	for (size_t i = 0; i < TEXT_BYTES + w->o->value_bytes; i++)
-		w->text[i] = i % TEXT_PIECE < TEXT_PIECE / 2 ? (unsigned char)(' ' + next_random(w) % 95) :
-							       w->text[i - TEXT_PIECE / 2];
+		w->text[i] = i % TEXT_PIECE < TEXT_PIECE / 2 ? (unsigned char)(' ' + next_random(w) % 95)
+							     : w->text[i - TEXT_PIECE / 2];
 }
 
 /* The next value. With verify it begins with its key, so that a scan can tell that they belong together. */

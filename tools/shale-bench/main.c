@@ -117,8 +117,8 @@ static double median_rate(const struct series *s)
 
 static void print_table(const struct bench *b)
 {
-	printf("%-12s %-8s %10s %12s %9s %9s %9s %10s", "benchmark", "engine", "us/op", "ops/s", "p50 us", "p99 us", "p99.9 us",
-	       "max us");
+	printf("%-12s %-8s %10s %12s %9s %9s %9s %10s", "benchmark", "engine", "us/op", "ops/s", "p50 us", "p99 us",
+	       "p99.9 us", "max us");
 	printf(b->engines > 1 ? "  %s/%s\n" : "\n", b->engine[0]->name, b->engine[b->engines - 1]->name);
 	for (unsigned i = 0; i < b->benchmarks; i++)
 		for (unsigned e = 0; e < b->engines; e++) {
@@ -127,9 +127,9 @@ static void print_table(const struct bench *b)
 			double rate = median_rate(s), other = median_rate(&b->series[i][b->engines - 1]);
 
 			printf("%-12s %-8s %10.3f %12.0f %9.2f %9.2f %9.2f %10.1f", benchmark_name(b->benchmark[i]),
-			       b->engine[e]->name, rate > 0 ? 1e6 / rate : 0, rate, (double)histogram_quantile(h, 0.5) / 1e3,
-			       (double)histogram_quantile(h, 0.99) / 1e3, (double)histogram_quantile(h, 0.999) / 1e3,
-			       (double)h->max / 1e3);
+			       b->engine[e]->name, rate > 0 ? 1e6 / rate : 0, rate,
+			       (double)histogram_quantile(h, 0.5) / 1e3, (double)histogram_quantile(h, 0.99) / 1e3,
+			       (double)histogram_quantile(h, 0.999) / 1e3, (double)h->max / 1e3);
 			if (b->engines > 1 && e == 0 && other > 0)
 				printf("  %.2f", rate / other);
 			putchar('\n');
@@ -150,8 +150,8 @@ static void print_json(const struct bench *b)
 				all, json_pack("{s:s,s:s,s:I,s:I,s:I,s:I,s:f,s:I,s:I,s:I,s:I,s:I}", "benchmark",
 					       benchmark_name(b->benchmark[i]), "engine", b->engine[e]->name, "procs",
 					       (json_int_t)b->o.procs, "rounds", (json_int_t)s->n, "operations",
-					       (json_int_t)s->sum.operations, "found", (json_int_t)s->sum.found, "ops_per_second",
-					       rate, "bytes", (json_int_t)s->sum.bytes, "p50_ns",
+					       (json_int_t)s->sum.operations, "found", (json_int_t)s->sum.found,
+					       "ops_per_second", rate, "bytes", (json_int_t)s->sum.bytes, "p50_ns",
 					       (json_int_t)histogram_quantile(h, 0.5), "p99_ns",
 					       (json_int_t)histogram_quantile(h, 0.99), "p999_ns",
 					       (json_int_t)histogram_quantile(h, 0.999), "max_ns", (json_int_t)h->max));
@@ -172,7 +172,8 @@ struct number_option {
 
 static const struct number_option numbers[] = {
 	{"num", offsetof(struct bench_options, num), 1, UINT64_C(1) << 40, "keys; default 1000000"},
-	{"reads", offsetof(struct bench_options, reads), 0, UINT64_C(1) << 40, "reads of the reading ones; default as many"},
+	{"reads", offsetof(struct bench_options, reads), 0, UINT64_C(1) << 40,
+	 "reads of the reading ones; default as many"},
 	{"value_size", offsetof(struct bench_options, value_bytes), 0, 1 << 20, "bytes of a value; default 100"},
 	{"batch", offsetof(struct bench_options, batch), 1, 100000, "keys per batch of fillbatch; default 1000"},
 	{"procs", offsetof(struct bench_options, procs), 1, MAX_WORKERS, "workers; default 1"},
@@ -192,7 +193,8 @@ static void usage(FILE *out)
 		     "  --db=DIR            where databases go; default $TMPDIR or /tmp\n"
 		     "  --json --verify --no-compression\n");
 	for (size_t i = 0; i < ARRAY_SIZE(numbers); i++)
-		fprintf(out, "  --%s=N%*s%s\n", numbers[i].name, (int)(16 - strlen(numbers[i].name)), "", numbers[i].help);
+		fprintf(out, "  --%s=N%*s%s\n", numbers[i].name, (int)(16 - strlen(numbers[i].name)), "",
+			numbers[i].help);
 	fprintf(out, "benchmarks\n");
 	benchmark_list(out);
 }
@@ -251,9 +253,12 @@ static int take_benchmarks(struct bench *b, char *list)
 static int parse(struct bench *b, int argc, char **argv)
 {
 	struct option longs[ARRAY_SIZE(numbers) + 8] = {
-		{"engine", required_argument, NULL, OPT_ENGINE}, {"benchmarks", required_argument, NULL, OPT_BENCHMARKS},
-		{"db", required_argument, NULL, OPT_DB},	 {"json", no_argument, NULL, OPT_JSON},
-		{"verify", no_argument, NULL, OPT_VERIFY},	 {"no-compression", no_argument, NULL, OPT_NO_COMPRESSION},
+		{"engine", required_argument, NULL, OPT_ENGINE},
+		{"benchmarks", required_argument, NULL, OPT_BENCHMARKS},
+		{"db", required_argument, NULL, OPT_DB},
+		{"json", no_argument, NULL, OPT_JSON},
+		{"verify", no_argument, NULL, OPT_VERIFY},
+		{"no-compression", no_argument, NULL, OPT_NO_COMPRESSION},
 		{"help", no_argument, NULL, OPT_HELP},
 	};
 	int letter, rc = 0;
@@ -286,12 +291,20 @@ static int parse(struct bench *b, int argc, char **argv)
 int main(int argc, char **argv)
 {
 	static struct bench b = {
-		.o = {.num = 1000000, .value_bytes = 100, .batch = 1000, .write_buffer_bytes = 4 << 20, .cache_bytes = 8 << 20,
-		      .bloom_bits = 10, .procs = 1, .rounds = 1, .compress = true},
+		.o = {.num = 1000000,
+		      .value_bytes = 100,
+		      .batch = 1000,
+		      .write_buffer_bytes = 4 << 20,
+		      .cache_bytes = 8 << 20,
+		      .bloom_bits = 10,
+		      .procs = 1,
+		      .rounds = 1,
+		      .compress = true},
 		.engine = {&shale_driver, &leveldb_driver},
 		.engines = 2,
 	};
-	char standard[] = "fillseq,fillbatch,fillsync,fillrandom,overwrite,compact,readrandom,readseq,readreverse,seekrandom";
+	char standard[] =
+		"fillseq,fillbatch,fillsync,fillrandom,overwrite,compact,readrandom,readseq,readreverse,seekrandom";
 	const char *base = getenv("TMPDIR");
 	int rc;
 
@@ -301,7 +314,10 @@ int main(int argc, char **argv)
 		usage(rc > 0 ? stdout : stderr);
 		return rc > 0 ? 0 : 2;
 	}
-	snprintf(b.folder, sizeof(b.folder), "%s/shale-bench.XXXXXX", b.o.folder ? b.o.folder : base && *base ? base : "/tmp");
+	snprintf(b.folder, sizeof(b.folder), "%s/shale-bench.XXXXXX",
+		 b.o.folder	 ? b.o.folder
+		 : base && *base ? base
+				 : "/tmp");
 	if (!mkdtemp(b.folder) || loop_init(&b.o) < 0) {
 		fprintf(stderr, "shale-bench: %s: %m\n", b.folder);
 		return 1;

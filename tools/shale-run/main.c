@@ -79,7 +79,8 @@ static int run_command(struct private_daemon *d, char **argv)
 	while (waitpid(command, &status, WNOHANG) != command) {
 		if (d->pid && waitpid(d->pid, &d->status, WNOHANG) == d->pid) {
 			d->pid = 0;
-			fprintf(stderr, "shale-run: the daemon ended while %s ran (status %#x)\n", argv[0], (unsigned)d->status);
+			fprintf(stderr, "shale-run: the daemon ended while %s ran (status %#x)\n", argv[0],
+				(unsigned)d->status);
 		}
 		sig = sigwaitinfo(&waited_for, &info);
 		if (sig > 0 && sig != SIGCHLD && info.si_code != SI_KERNEL)

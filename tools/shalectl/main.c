@@ -180,17 +180,38 @@ static int take_option(struct ctl *ctl, int letter)
 	uint64_t n = 0;
 
 	switch (letter) {
-	case 's': ctl->socket = optarg; break;
-	case 'd': ctl->database = optarg; break;
-	case 'j': ctl->json = true; break;
-	case 'x': ctl->hex = true; break;
-	case 'y': ctl->sync = true; break;
-	case 'f': ctl->from = optarg; break;
-	case 't': ctl->to = optarg; break;
-	case 'p': ctl->prefix = optarg; break;
-	case 'r': ctl->reverse = true; break;
-	case 'k': ctl->keys_only = true; break;
-	case 'n': return parse_count(optarg, &ctl->limit);
+	case 's':
+		ctl->socket = optarg;
+		break;
+	case 'd':
+		ctl->database = optarg;
+		break;
+	case 'j':
+		ctl->json = true;
+		break;
+	case 'x':
+		ctl->hex = true;
+		break;
+	case 'y':
+		ctl->sync = true;
+		break;
+	case 'f':
+		ctl->from = optarg;
+		break;
+	case 't':
+		ctl->to = optarg;
+		break;
+	case 'p':
+		ctl->prefix = optarg;
+		break;
+	case 'r':
+		ctl->reverse = true;
+		break;
+	case 'k':
+		ctl->keys_only = true;
+		break;
+	case 'n':
+		return parse_count(optarg, &ctl->limit);
 	case 'w':
 		if (parse_count(optarg, &n) != EXIT_OK)
 			return EXIT_USAGE;
@@ -229,8 +250,9 @@ static int parse_options(struct ctl *ctl, int argc, char **argv, const char *let
 		if (i >= GLOBAL_OPTIONS && !strchr(letters, option_table[i].letter))
 			continue;
 		names[n] = option_table[i].name;
-		longs[n++] = (struct option){option_table[i].name, option_table[i].arg ? required_argument : no_argument,
-					     NULL, option_table[i].letter};
+		longs[n++] =
+			(struct option){option_table[i].name, option_table[i].arg ? required_argument : no_argument,
+					NULL, option_table[i].letter};
 	}
 	opterr = 0;
 	while ((letter = getopt_long(argc, argv, verb_ahead ? "+:s:d:jw:h" : ":s:d:jw:h", longs, NULL)) != -1) {

@@ -23,8 +23,8 @@ struct picture {
 	struct region region;
 	struct region_stats stats;
 	uint32_t state;
-	bool alive;     /* the daemon's process is there */
-	double idle_s;  /* since the service loop last said that it runs */
+	bool alive;    /* the daemon's process is there */
+	double idle_s; /* since the service loop last said that it runs */
 };
 
 /* ---- getting at the region ---- */
@@ -65,8 +65,8 @@ static int region_by_socket(struct ctl *ctl, struct region *r, struct err_info *
 	struct welcome welcome;
 	int fds[WELCOME_FDS], sock, rc;
 
-	rc = handshake_connect(path && *path ? path : SHALE_DEFAULT_SOCKET, &hello, ctl->timeout_ms, &sock, &welcome, fds,
-			       err);
+	rc = handshake_connect(path && *path ? path : SHALE_DEFAULT_SOCKET, &hello, ctl->timeout_ms, &sock, &welcome,
+			       fds, err);
 	if (rc == 0) {
 		rc = region_map(r, fds[1], err);
 		for (int i = 0; i < WELCOME_FDS; i++)
@@ -114,9 +114,9 @@ static const char *state_name(const struct picture *p)
 
 static int picture_exit(const struct picture *p)
 {
-	return !p->alive || p->state == REGION_STOPPED ? EXIT_NOT_RUNNING :
-	       p->state == REGION_FAILED	       ? EXIT_FAILED :
-							 EXIT_OK;
+	return !p->alive || p->state == REGION_STOPPED ? EXIT_NOT_RUNNING
+	       : p->state == REGION_FAILED	       ? EXIT_FAILED
+						       : EXIT_OK;
 }
 
 /* ---- the counters ---- */
@@ -128,7 +128,10 @@ static const struct counter {
 	size_t offset;
 	enum unit unit;
 } counters[] = {
-#define COUNTER(group, field, unit) {group, #field, offsetof(struct region_stats, field), unit}
+#define COUNTER(group, field, unit)                                                                                    \
+	{                                                                                                              \
+		group, #field, offsetof(struct region_stats, field), unit                                              \
+	}
 	COUNTER("operations", gets, COUNT),
 	COUNTER("operations", gets_found, COUNT),
 	COUNTER("operations", writes, COUNT),
@@ -242,8 +245,8 @@ static void finish_table(struct libscols_table *t)
 
 static void print_levels(const struct region_stats *s)
 {
-	static const char *const columns[] = {"LEVEL", "FILES", "SIZE", "SCORE", "COMPACTIONS", "READ", "WRITTEN", "MOVED",
-					      "SECONDS"};
+	static const char *const columns[] = {"LEVEL", "FILES",	  "SIZE",  "SCORE",  "COMPACTIONS",
+					      "READ",  "WRITTEN", "MOVED", "SECONDS"};
 	struct libscols_table *t = new_table(columns, ARRAY_SIZE(columns));
 	char text[ARRAY_SIZE(columns)][32];
 	const char *cells[ARRAY_SIZE(columns)];
@@ -342,12 +345,12 @@ static json_t *levels_json(const struct region_stats *s)
 	for (unsigned i = 0; i < REGION_LEVELS; i++) {
 		const struct region_level *l = &s->level[i];
 
-		json_array_append_new(levels,
-				      json_pack("{s:i,s:I,s:I,s:f,s:I,s:I,s:I,s:I,s:I}", "level", (int)i, "files",
-						(json_int_t)l->files, "bytes", (json_int_t)l->bytes, "score", l->score,
-						"compactions", (json_int_t)l->compactions, "bytes_read",
-						(json_int_t)l->bytes_read, "bytes_written", (json_int_t)l->bytes_written,
-						"moved", (json_int_t)l->moved, "micros", (json_int_t)l->micros));
+		json_array_append_new(levels, json_pack("{s:i,s:I,s:I,s:f,s:I,s:I,s:I,s:I,s:I}", "level", (int)i,
+							"files", (json_int_t)l->files, "bytes", (json_int_t)l->bytes,
+							"score", l->score, "compactions", (json_int_t)l->compactions,
+							"bytes_read", (json_int_t)l->bytes_read, "bytes_written",
+							(json_int_t)l->bytes_written, "moved", (json_int_t)l->moved,
+							"micros", (json_int_t)l->micros));
 	}
 	return levels;
 }
@@ -368,12 +371,13 @@ static void session_json(const struct region_session *s, void *arg)
 
 static json_t *status_json(const struct picture *p)
 {
-	json_t *obj = json_pack("{s:s,s:I,s:s*,s:f,s:f,s:I,s:I,s:I,s:I,s:I}", "state", state_name(p), "pid",
-				(json_int_t)p->region.header->daemon_pid, "version", p->region.header->version, "uptime_s",
-				(double)p->stats.uptime_ns / 1e9, "heartbeat_age_s", p->idle_s, "last_sequence",
-				(json_int_t)relaxed(&p->region.header->last_sequence), "sessions",
-				(json_int_t)p->stats.sessions, "snapshots", (json_int_t)p->stats.snapshots, "live_files",
-				(json_int_t)p->stats.live_files, "live_bytes", (json_int_t)p->stats.live_bytes);
+	json_t *obj =
+		json_pack("{s:s,s:I,s:s*,s:f,s:f,s:I,s:I,s:I,s:I,s:I}", "state", state_name(p), "pid",
+			  (json_int_t)p->region.header->daemon_pid, "version", p->region.header->version, "uptime_s",
+			  (double)p->stats.uptime_ns / 1e9, "heartbeat_age_s", p->idle_s, "last_sequence",
+			  (json_int_t)relaxed(&p->region.header->last_sequence), "sessions",
+			  (json_int_t)p->stats.sessions, "snapshots", (json_int_t)p->stats.snapshots, "live_files",
+			  (json_int_t)p->stats.live_files, "live_bytes", (json_int_t)p->stats.live_bytes);
 
 	json_set_bytes(obj, "database", slice_str(p->region.header->database));
 	json_set_bytes(obj, "io", slice_str(p->stats.io_backend));
@@ -391,7 +395,8 @@ static json_t *stats_json(const struct picture *p)
 
 		if (!group)
 			json_object_set_new(groups, counters[i].group, group = json_object());
-		json_object_set_new(group, counters[i].name, json_integer((json_int_t)counter_value(&p->stats, &counters[i])));
+		json_object_set_new(group, counters[i].name,
+				    json_integer((json_int_t)counter_value(&p->stats, &counters[i])));
 	}
 	for_sessions(&p->region, session_json, sessions);
 	json_object_set_new(obj, "counters", groups);
@@ -406,13 +411,14 @@ static void print_status(const struct picture *p)
 	const struct region_stats *s = &p->stats;
 	char live[32], mem[32], used[32], cap[32];
 
-	printf("state       %s, pid %u, up %.0f s\n", state_name(p), p->region.header->daemon_pid, (double)s->uptime_ns / 1e9);
+	printf("state       %s, pid %u, up %.0f s\n", state_name(p), p->region.header->daemon_pid,
+	       (double)s->uptime_ns / 1e9);
 	printf("database    %s (%s in %" PRIu64 " files)\n", p->region.header->database, size_text(s->live_bytes, live),
 	       s->live_files);
 	printf("version     %s\n", p->region.header->version);
 	printf("sequence    %" PRIu64 "\n", relaxed(&p->region.header->last_sequence));
-	printf("clients     %" PRIu64 " sessions, %" PRIu64 " parked, %" PRIu64 " snapshots\n", s->sessions, s->sessions_parked,
-	       s->snapshots);
+	printf("clients     %" PRIu64 " sessions, %" PRIu64 " parked, %" PRIu64 " snapshots\n", s->sessions,
+	       s->sessions_parked, s->snapshots);
 	printf("memory      %s in memtables, %s of %s block cache\n", size_text(s->memtable_bytes, mem),
 	       size_text(s->block_cache_bytes, used), size_text(s->block_cache_capacity, cap));
 	printf("jobs        %" PRIu64 " running, %" PRIu64 " flushes, %" PRIu64 " compactions, %" PRIu64 " failed\n",

@@ -5,7 +5,11 @@
 /* Length of the UTF-8 sequence at @p, or 0 when there is none. Overlong forms and surrogates do not count. */
 static size_t utf8_length(const unsigned char *p, size_t left)
 {
-	size_t n = *p < 0x80 ? 1 : *p >= 0xc2 && *p < 0xe0 ? 2 : (*p & 0xf0) == 0xe0 ? 3 : *p >= 0xf0 && *p < 0xf5 ? 4 : 0;
+	size_t n = *p < 0x80		     ? 1
+		   : *p >= 0xc2 && *p < 0xe0 ? 2
+		   : (*p & 0xf0) == 0xe0     ? 3
+		   : *p >= 0xf0 && *p < 0xf5 ? 4
+					     : 0;
 
 	if (n == 0 || n > left)
 		return 0;
