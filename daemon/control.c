@@ -117,6 +117,8 @@ static void bound_wish(const struct config *config, const struct hello *h, bool 
 
 	while (rounded < entries && rounded < RING_ENTRIES_MAX)
 		rounded *= 2;
+	if (arena_max > ARENA_SIZE_MAX)
+		arena_max = ARENA_SIZE_MAX;
 	if (arena > arena_max)
 		arena = arena_max;
 	if (arena < ARENA_SIZE_MIN)
@@ -153,6 +155,7 @@ static uint64_t take_id(struct control *c)
 
 	while (c->slots[slot]) /* check_access() saw that one is free */
 		slot++;
+	c->generation += c->generation == 0; /* an id is never 0 */
 	return (uint64_t)c->generation++ << 32 | slot;
 }
 

@@ -1,13 +1,12 @@
 #include "daemon/roster.h"
 
-#include <poll.h>
-
 #include "daemon/pending.h"
 #include "daemon/stats.h"
 #include "shm/sigbus.h"
 
 /* How long a client that does not read its completions is left alone. */
 static const uint64_t CLOG_MIN_NS = 1000000, CLOG_MAX_NS = 100000000;
+static const uint64_t CANCEL_AGAIN_NS = 1000000;
 
 static void tell_control(struct service *svc, struct session *s, unsigned bits)
 {
@@ -134,13 +133,8 @@ void session_end(struct service *svc, struct session *s)
 	s->guard = -1;
 	svc->session_count--;
 	svc->stats_changed = true;
-	if (s->bell_armed) {
-		struct pollfd room = {.fd = s->doorbell, .events = POLLOUT};
-
-		/* A client can fill the counter; then the read of it completes without us, and a write would block. */
-		if (poll(&room, 1, 0) == 1)
-			service_ring(s->doorbell);
-	}
+	if (s->bell_armed)
+		io_cancel(svc->queue, &s->bell); /* refused: roster_let_go() asks again */
 }
 
 void session_break(struct service *svc, struct session *s, const char *why)
@@ -164,6 +158,11 @@ void roster_let_go(struct service *svc)
 		struct session *s = container_of(l, struct session, link);
 
 		next = l->next;
+		if (s->bell_armed && svc->now_ns - s->busy_ns >= CANCEL_AGAIN_NS) {
+			/* A cancellation can miss a bell that was between two looks of the kernel's. */
+			s->busy_ns = svc->now_ns;
+			io_cancel(svc->queue, &s->bell);
+		}
 		if (s->bell_armed || !s->end_seen)
 			continue;
 		list_remove(&s->link);

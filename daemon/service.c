@@ -239,6 +239,8 @@ static unsigned pass(struct service *svc)
 	show_completions(svc);
 	if (unlikely(!list_empty(&svc->ending)))
 		roster_let_go(svc);
+	if (unlikely(!list_empty(&svc->clogged)))
+		roster_look_at_clogged(svc);
 	if (svc->stats_changed && svc->now_ns - svc->stats_ns >= STATS_EVERY_NS)
 		stats_publish(svc);
 	return work;

@@ -137,6 +137,12 @@ int io_queue_poll(struct io_queue *q)
 	return q->ops->poll(q);
 }
 
+int io_cancel(struct io_queue *q, struct io_req *req)
+{
+	assert(req->op == IO_EVENT);
+	return q->ops->cancel(q, req);
+}
+
 int io_queue_wait(struct io_queue *q, uint64_t timeout_ns)
 {
 	return q->ops->wait(q, timeout_ns);

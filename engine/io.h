@@ -85,6 +85,7 @@ struct io_queue_ops {
 	int (*poll)(struct io_queue *q);
 	int (*wait)(struct io_queue *q, uint64_t timeout_ns);
 	void (*free)(struct io_queue *q);
+	int (*cancel)(struct io_queue *q, struct io_req *req); /* may be NULL in a queue that knows no IO_EVENT */
 };
 
 struct io_env {
@@ -153,6 +154,12 @@ int io_queue_poll(struct io_queue *q);
  * or nothing is in flight that could be waited for ever for. A signal does not end the wait.
  */
 int io_queue_wait(struct io_queue *q, uint64_t timeout_ns);
+
+/*
+ * Ends an IO_EVENT that waits: its done() comes from a later poll or wait, with -ECANCELED, or with the event if that was faster. Returns 0;
+ * -EBUSY when the kernel takes no more for now (ask again later).
+ */
+int io_cancel(struct io_queue *q, struct io_req *req);
 
 /* Submit one operation and wait for it; other completions of the queue are served meanwhile. Workers only. */
 int io_pread(struct io_queue *q, struct io_file *f, void *buf, size_t len, uint64_t offset); /* -EIO when the file ends early */

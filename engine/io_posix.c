@@ -8,6 +8,7 @@
 #include <fcntl.h>
 #include <poll.h>
 #include <stdlib.h>
+#include <sys/uio.h>
 #include <time.h>
 #include <unistd.h>
 
@@ -148,6 +149,17 @@ static int poll_room(struct posix_queue *q)
 	return 0;
 }
 
+/*
+ * Never blocks, whatever O_NONBLOCK says: who else holds the eventfd (a client holds its doorbell) may clear that flag, and may read
+ * the event away between our poll and this.
+ */
+static ssize_t read_event(const struct io_req *req)
+{
+	struct iovec v = {.iov_base = req->buf, .iov_len = sizeof(uint64_t)};
+
+	return preadv2(req->fd, &v, 1, -1, RWF_NOWAIT);
+}
+
 /* Waits for events, at most @timeout, and finishes those that came. 0 or -errno; nothing came: 0. */
 static int wait_events(struct posix_queue *q, const struct timespec *timeout)
 {
@@ -170,7 +182,7 @@ static int wait_events(struct posix_queue *q, const struct timespec *timeout)
 			link = &req->next;
 			continue;
 		}
-		got = q->polls[i].revents & POLLNVAL ? (errno = EBADF, -1) : read(req->fd, req->buf, sizeof(uint64_t));
+		got = q->polls[i].revents & POLLNVAL ? (errno = EBADF, -1) : read_event(req);
 		if (got < 0 && (errno == EAGAIN || errno == EINTR)) {
 			link = &req->next;
 			continue;
@@ -232,6 +244,21 @@ static int posix_wait(struct io_queue *base, uint64_t timeout_ns)
 	}
 }
 
+static int posix_cancel(struct io_queue *base, struct io_req *req)
+{
+	struct posix_queue *q = posix_queue(base);
+
+	for (struct io_req **link = &q->events; *link; link = &(*link)->next) {
+		if (*link != req)
+			continue;
+		*link = req->next;
+		q->event_count--;
+		finish(q, req, -ECANCELED);
+		break;
+	}
+	return 0;
+}
+
 static void posix_queue_free(struct io_queue *base)
 {
 	struct posix_queue *q = posix_queue(base);
@@ -253,6 +280,7 @@ static const struct io_queue_ops posix_queue_ops = {
 	.flush = posix_flush,
 	.poll = posix_poll,
 	.wait = posix_wait,
+	.cancel = posix_cancel,
 	.free = posix_queue_free,
 };
 

@@ -408,6 +408,28 @@ static int uring_wait(struct io_queue *base, uint64_t timeout_ns)
 	}
 }
 
+/* ---- cancelling ---- */
+
+static int uring_cancel(struct io_queue *base, struct io_req *req)
+{
+	struct uring_queue *q = uring_queue(base);
+	struct io_uring_sqe *sqe;
+	int rc = uring_flush(base); /* what is to be cancelled must be in the kernel first */
+
+	if (rc == 0)
+		rc = ring_ready(q);
+	if (rc < 0)
+		return rc;
+	sqe = q->first ? NULL : io_uring_get_sqe(&q->ring);
+	if (!sqe)
+		return -EBUSY;
+	io_uring_prep_cancel64(sqe, (uint64_t)(uintptr_t)req, 0);
+	io_uring_sqe_set_data(sqe, NULL);
+	q->in_kernel++;
+	q->unsubmitted++;
+	return 0;
+}
+
 /* ---- making and freeing ---- */
 
 /* Nothing but IO_EVENT requests is in flight: they would wait for ever. */
@@ -449,6 +471,7 @@ static const struct io_queue_ops uring_queue_ops = {
 	.flush = uring_flush,
 	.poll = uring_poll,
 	.wait = uring_wait,
+	.cancel = uring_cancel,
 	.free = uring_queue_free,
 };
 

@@ -116,7 +116,8 @@ static void q_free(struct io_queue *q)
 
 static int f_queue_new(struct io_env *env, unsigned depth, struct io_queue **out)
 {
-	static const struct io_queue_ops ops = {q_submit, q_flush, q_poll, q_wait, q_free};
+	static const struct io_queue_ops ops = {
+		.submit = q_submit, .flush = q_flush, .poll = q_poll, .wait = q_wait, .free = q_free};
 	struct faulty_queue *q = calloc(1, sizeof(*q));
 
 	q->base.ops = &ops;

@@ -223,6 +223,37 @@ START_TEST(event_wakes)
 }
 END_TEST
 
+/* A waiting event can be taken back, and one that already came keeps its answer: who shares the eventfd cannot hold us. */
+START_TEST(cancel_ends_event)
+{
+	struct bed b;
+
+	FOR_BACKENDS(b, 8)
+	{
+		for (int flags = 0; flags <= EFD_NONBLOCK; flags += EFD_NONBLOCK) {
+			int fd = eventfd(0, EFD_CLOEXEC | flags);
+			uint64_t count = 0;
+			unsigned done = 0;
+			struct io_req req = {
+				.op = IO_EVENT, .fd = fd, .buf = &count, .len = 8, .done = count_done, .context = &done};
+
+			io_submit(b.q, &req);
+			ck_assert_int_eq(io_queue_wait(b.q, 1000000), 0); /* it waits in the kernel */
+			ck_ok(io_cancel(b.q, &req));
+			ck_assert_int_eq(io_queue_wait(b.q, 5000000000), 1);
+			ck_assert_uint_eq(done, 1);
+			ck_assert_int_eq(req.result, -ECANCELED);
+			io_submit(b.q, &req); /* submitted and taken back before anybody looked */
+			ck_ok(io_cancel(b.q, &req));
+			ck_assert_int_eq(io_queue_wait(b.q, 5000000000), 1);
+			ck_assert_int_eq(req.result, -ECANCELED);
+			close(fd);
+		}
+		bed_drop(&b);
+	}
+}
+END_TEST
+
 /* A queue freed while an event waits does not wait for ever, and the request gets its answer. */
 START_TEST(free_cancels_events)
 {
@@ -473,5 +504,5 @@ START_TEST(wrong_directories)
 END_TEST
 
 TEST_MAIN("io", 30, write_read_back, allocate_keeps_size, more_than_depth, done_may_submit, event_wakes,
-	  free_cancels_events, queue_changes_threads, errors_are_results, names_and_small_files, lock_excludes,
+	  cancel_ends_event, free_cancels_events, queue_changes_threads, errors_are_results, names_and_small_files, lock_excludes,
 	  lock_names_owner, wrong_directories)
