@@ -17,7 +17,7 @@ struct model {
 
 static void key_of(int i, char out[8])
 {
-	snprintf(out, 8, "k%03d", i);
+	snprintf(out, 8, "k%03u", (unsigned)i % 1000);
 }
 
 static void fill(struct shale_db *db, struct model *m, uint64_t *random)
