@@ -76,9 +76,14 @@ $(DEPS_OK): tools/deps.sh
 
 # ---- compile ----
 
+# V=1 shows whole commands.
+ifndef V
+quiet = @printf '  %-5s %s\n' $(1) $@;
+endif
+
 $(OUT)/obj/%.o: %.c | $(DEPS_OK)
 	@mkdir -p $(@D)
-	$(CC) $(ALL_CFLAGS) -MMD -MP -c -o $@ $<
+	$(call quiet,CC)$(CC) $(ALL_CFLAGS) -MMD -MP -c -o $@ $<
 
 -include $(shell find $(OUT)/obj -name '*.d' 2>/dev/null)
 
@@ -89,20 +94,20 @@ $(OUT)/libtools.a: $(call objects,$(wildcard tools/*.c))
 $(OUT)/libshale.a: $(call objects,$(client_src) $(shm_src))
 $(OUT)/%.a:
 	@rm -f $@
-	ar rcs $@ $^
+	$(call quiet,AR)ar rcs $@ $^
 
 $(OUT)/libshale.so.$(SOVERSION): $(call objects,$(client_src) $(shm_src)) client/libshale.map
-	$(CC) $(ALL_LDFLAGS) -shared -Wl,-soname,libshale.so.$(SOVERSION) -Wl,--version-script,client/libshale.map \
+	$(call quiet,LD)$(CC) $(ALL_LDFLAGS) -shared -Wl,-soname,libshale.so.$(SOVERSION) -Wl,--version-script,client/libshale.map \
 		-Wl,-z,defs -o $@ $(filter %.o,$^)
 $(OUT)/libshale.so: $(OUT)/libshale.so.$(SOVERSION)
-	ln -sf $(<F) $@
+	@ln -sf $(<F) $@
 
 $(OUT)/shaled: $(OUT)/obj/daemon/main.o $(OUT)/libdaemon.a $(OUT)/libengine.a $(OUT)/libshm.a
-	$(CC) $(ALL_LDFLAGS) -o $@ $^ $(DAEMON_LIBS)
+	$(call quiet,LD)$(CC) $(ALL_LDFLAGS) -o $@ $^ $(DAEMON_LIBS)
 
 define tool_rule
 $(OUT)/$(1): $(call objects,$(wildcard tools/$(1)/*.c)) $(OUT)/libtools.a $(OUT)/libshale.a
-	$$(CC) $$(ALL_LDFLAGS) -o $$@ $$^ $$(TOOL_LIBS_$(1))
+	$$(call quiet,LD)$$(CC) $$(ALL_LDFLAGS) -o $$@ $$^ $$(TOOL_LIBS_$(1))
 endef
 $(foreach t,$(tools),$(eval $(call tool_rule,$(t))))
 
@@ -113,7 +118,7 @@ $(OUT)/tests/$(1)/test_%: $(OUT)/obj/tests/$(1)/test_%.o $(call objects,$(wildca
 		$(filter-out tests/$(1)/test_%,$(wildcard tests/$(1)/*.c))) \
 		$(OUT)/libdaemon.a $(OUT)/libengine.a $(OUT)/libtools.a $(OUT)/libshale.a
 	@mkdir -p $$(@D)
-	$$(CC) $$(ALL_LDFLAGS) -o $$@ $$^ -lcheck -lm -lrt -lsubunit -lleveldb $$(filter-out -ljemalloc,$$(DAEMON_LIBS)) -ljansson
+	$$(call quiet,LD)$$(CC) $$(ALL_LDFLAGS) -o $$@ $$^ -lcheck -lm -lrt -lsubunit -lleveldb $$(filter-out -ljemalloc,$$(DAEMON_LIBS)) -ljansson
 endef
 $(foreach d,$(patsubst tests/%/,%,$(sort $(dir $(test_src)))),$(eval $(call test_rule,$(d))))
 .SECONDARY:
@@ -173,4 +178,4 @@ help:
 	@echo '  deps       installs the Debian packages, or prints the line that does; called by itself'
 	@echo '  format     clang-format over every source;  clean: removes build/'
 	@echo 'variables'
-	@echo '  BUILD=release|debug|asan|tsan   OUT=folder   WERROR=1   CC, CFLAGS, LDFLAGS added to the own flags'
+	@echo '  BUILD=release|debug|asan|tsan   OUT=folder   WERROR=1   V=1 (whole commands)   CC, CFLAGS, LDFLAGS'

@@ -5,6 +5,7 @@ set -u
 logs="$SHALE_BUILD/test-logs"
 rm -rf "$logs" && mkdir -p "$logs"
 TMPDIR=$(mktemp -d "${TMPDIR:-/tmp}/shale-check.XXXXXX") || exit 1
+chmod 755 "$TMPDIR" # some tests become another user
 export TMPDIR SHALE_BUILD logs
 trap 'rm -rf "$TMPDIR"' EXIT INT TERM
 
