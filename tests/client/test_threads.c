@@ -67,7 +67,7 @@ START_TEST(a_channel_for_each_thread)
 	eventually(&s.fake->sessions, 2); /* the two main ones */
 	ck_assert_uint_eq(atomic_load(&s.fake->pins), THREADS);
 	for (int i = 0; i < THREADS; i++) {
-		char key[16];
+		char key[24];
 
 		snprintf(key, sizeof(key), "t%d-0000", i); /* its own: another thread may have begun later */
 		expect(s.db, w[i].left, key, "0");
