@@ -76,8 +76,8 @@ $(DEPS_OK): tools/deps.sh
 
 # ---- compile ----
 
-# V=1 shows whole commands.
-ifndef V
+# V=1 shows whole commands; make -s none at all.
+ifeq ($(V)$(findstring s,$(firstword -$(MAKEFLAGS))),)
 quiet = @printf '  %-5s %s\n' $(1) $@;
 endif
 
