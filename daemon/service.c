@@ -353,9 +353,9 @@ static void each_session(struct service *svc, void (*act)(struct service *svc, s
 
 static void announce_end(struct service *svc, struct session *s)
 {
-	(void)svc;
 	s->closing_left = s->ring.entries;
 	ring_daemon_set_state(&s->ring, CHANNEL_CLOSING);
+	session_activate(svc, s); /* what it published before it could know is looked for, bell or no bell */
 }
 
 static void begin_closing(struct service *svc)
