@@ -8,6 +8,7 @@
 #include <poll.h>
 #include <string.h>
 #include <sys/mman.h>
+#include <sys/socket.h>
 #include <unistd.h>
 
 #include "client/internal.h"
@@ -29,8 +30,12 @@ void channel_close(struct channel *ch, bool forked)
 		munmap(ch->base, ch->size);
 	if (ch->doorbell >= 0)
 		close(ch->doorbell);
-	if (ch->socket >= 0)
+	if (ch->socket >= 0) {
+		/* Children that were forked meanwhile hold the socket, too: closing ours alone would not end the session. */
+		if (!forked)
+			shutdown(ch->socket, SHUT_RDWR);
 		close(ch->socket);
+	}
 	channel_init(ch);
 }
 

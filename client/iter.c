@@ -167,9 +167,10 @@ static int fetch(struct shale_iter *it, const struct slice *start, bool exclusiv
 		.deadline_us = it->options.deadline_us,
 	};
 	struct answer answer;
-	int rc;
+	int rc = check_fork(it->db); /* moving on may be the first call of a child */
 
-	rc = call_run(it->db, &call, &answer);
+	if (rc == 0)
+		rc = call_run(it->db, &call, &answer);
 	if (rc < 0)
 		return rc;
 	if (!leads_on(it, &answer, start, exclusive))
