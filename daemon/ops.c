@@ -69,8 +69,12 @@ static bool pace(struct service *svc)
 	int64_t most = (int64_t)(svc->config->slowdown_rate / 50 + 4096); /* 20 ms worth */
 	uint64_t passed = svc->now_ns - svc->tokens_ns;
 
-	if (!engine_slowdown(svc->engine))
+	if (!engine_slowdown(svc->engine)) {
+		/* What was written at full speed is no debt. */
+		svc->tokens = 0;
+		svc->tokens_ns = svc->now_ns;
 		return true;
+	}
 	svc->tokens_ns = svc->now_ns;
 	if (passed > UINT64_C(1000000000))
 		passed = UINT64_C(1000000000);

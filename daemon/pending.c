@@ -4,7 +4,10 @@
 #include "daemon/reads.h"
 #include "shm/error.h"
 
-enum { STALL_LOOK_NS = 100000000 }; /* a stalled write is tried this often even when nothing is heard of the engine */
+enum {
+	STALL_LOOK_NS = 100000000, /* a stalled write is tried this often even when nothing is heard of the engine */
+	ENDING_LOOK_NS = 2000000,  /* a doorbell's cancellation that missed is not heard of, and must be repeated */
+};
 
 /* ---- completing ---- */
 
@@ -34,6 +37,8 @@ static void answer(struct service *svc, struct request *r, int32_t res, uint32_t
 		.flags = r->flags,
 	};
 
+	if (unlikely(s->ending))
+		return; /* broken while this request was being executed: its channel is not touched any more */
 	if (unlikely(r->taken_ns)) {
 		uint64_t us = (svc->now_ns - r->taken_ns) / 1000;
 
@@ -278,5 +283,7 @@ uint64_t pending_next_ns(const struct service *svc)
 		next = svc->retry_ns;
 	if (svc->closing && svc->closing_until_ns < next)
 		next = svc->closing_until_ns;
+	if (!list_empty(&svc->ending) && svc->now_ns + ENDING_LOOK_NS < next)
+		next = svc->now_ns + ENDING_LOOK_NS;
 	return next;
 }
