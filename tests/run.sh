@@ -7,7 +7,15 @@ rm -rf "$logs" && mkdir -p "$logs"
 TMPDIR=$(mktemp -d "${TMPDIR:-/tmp}/shale-check.XXXXXX") || exit 1
 chmod 755 "$TMPDIR" # some tests become another user
 export TMPDIR SHALE_BUILD logs
-trap 'rm -rf "$TMPDIR"' EXIT INT TERM
+# Test databases lie below TMPDIR, and a region names its database: so what a failed test left in /dev/shm is known.
+clean_up() {
+	for r in /dev/shm/shale.*.region; do
+		! grep -qsF "$TMPDIR/" "$r" || rm -f "${r%.region}".*
+	done
+	rm -rf "$TMPDIR"
+}
+trap clean_up EXIT
+trap 'exit 130' INT TERM
 
 one='
 	name=$(echo "${1##*/tests/}" | tr / -)
