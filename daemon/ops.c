@@ -42,6 +42,9 @@ static const char *violation(const struct session *s, const struct sqe *sqe)
 		return "a submission has unknown flags";
 	if (!in_arena(s, sqe->in_off, sqe->in_len) || !in_arena(s, sqe->out_off, sqe->out_len))
 		return "a submission points outside its arena";
+	/* Each request in flight has a payload of its own. Without this bound, private copies of one could fill our memory. */
+	if (sqe->in_len > s->arena_size - s->held)
+		return "its waiting requests have more payload than its arena can hold";
 	return NULL;
 }
 

@@ -56,12 +56,19 @@ static void answer(struct service *svc, struct request *r, int32_t res, uint32_t
 		list_push_back(&svc->dirty, &s->dirty);
 }
 
+static void leave_session(struct request *r)
+{
+	if (!list_empty(&r->of_session))
+		r->session->held -= r->sqe.in_len;
+	list_remove(&r->of_session);
+	list_remove(&r->timed);
+}
+
 void request_complete(struct service *svc, struct request *r, int32_t res, uint32_t len)
 {
 	if (r->session) {
 		/* Out of the session first: breaking it would abandon its requests, this one among them. */
-		list_remove(&r->of_session);
-		list_remove(&r->timed);
+		leave_session(r);
 		answer(svc, r, res, len);
 		r->session = NULL;
 	}
@@ -73,6 +80,7 @@ void request_wait(struct service *svc, struct request *r, enum request_state sta
 {
 	if (list_empty(&r->of_session) && r->session) {
 		list_push_back(&r->session->requests, &r->of_session);
+		r->session->held += r->sqe.in_len;
 		r->taken_ns = svc->now_ns;
 		if (r->sqe.deadline_ns) {
 			list_push_back(&svc->timed, &r->timed);
@@ -96,8 +104,7 @@ void request_abandon(struct service *svc, struct request *r)
 {
 	struct session *s = r->session;
 
-	list_remove(&r->of_session);
-	list_remove(&r->timed);
+	leave_session(r);
 	r->session = NULL;
 	switch (r->state) {
 	case REQUEST_FETCHING: /* on_fetched() gives it back */

@@ -54,6 +54,7 @@ struct session {
 	struct list stalled_link; /* service.stalled, while `stalled` is not empty */
 	struct list stalled;	  /* writes in their order */
 	struct list requests;	  /* all that wait */
+	size_t held;		  /* bytes of payload that they have in the arena */
 	bool active, parked, ending;
 	bool end_seen;		  /* SESSION_END came: only then may it be GONE, so that no mail is left behind */
 	unsigned closing_left;	  /* submissions still taken once the daemon is closing */
