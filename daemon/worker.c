@@ -5,7 +5,6 @@
 #include <stdlib.h>
 #include <sys/prctl.h>
 
-#include "daemon/log.h"
 #include "shm/park.h"
 
 enum { WORKER_QUEUE_DEPTH = 64 };
@@ -36,26 +35,19 @@ static void *work(void *arg)
 {
 	struct worker *me = arg;
 	struct workers *w = me->all;
-	struct io_queue *queue = NULL;
-	int rc;
 
 	prctl(PR_SET_NAME, me->name);
-	rc = io_queue_new(w->env, WORKER_QUEUE_DEPTH, &queue);
-	if (rc < 0) {
-		log_line(LOG_ERR, "%s: no I/O queue (%s): it cannot work", me->name, shale_strerror(rc));
-		return NULL;
-	}
 	/* Acquire: pairs with the release in workers_stop(). */
 	while (!atomic_load_explicit(&w->stop, memory_order_acquire)) {
 		uint32_t seen = atomic_load_explicit(&w->calls, memory_order_seq_cst);
 		struct job *job = engine_next_job(w->engine, me->kinds);
 
 		if (job)
-			engine_run_job(w->engine, job, queue); /* a failure is recorded and logged by the engine */
+			engine_run_job(w->engine, job, me->queue); /* a failure is recorded and logged by the engine */
 		else if (!atomic_load_explicit(&w->stop, memory_order_acquire))
 			rest_until_called(w, seen);
 	}
-	io_queue_free(queue);
+	io_queue_free(me->queue);
 	return NULL;
 }
 
@@ -67,9 +59,15 @@ static int start_one(struct workers *w, unsigned kinds, const char *name)
 	me->all = w;
 	me->kinds = kinds;
 	snprintf(me->name, sizeof(me->name), "%s", name);
-	rc = pthread_create(&me->thread, NULL, work, me);
-	if (rc)
-		return -rc;
+	/* Here, so that a daemon which could never flush does not start. */
+	rc = io_queue_new(w->env, WORKER_QUEUE_DEPTH, &me->queue);
+	if (rc < 0)
+		return rc;
+	rc = -pthread_create(&me->thread, NULL, work, me);
+	if (rc < 0) {
+		io_queue_free(me->queue);
+		return rc;
+	}
 	w->count++;
 	return 0;
 }

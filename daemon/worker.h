@@ -1,7 +1,7 @@
 /*
  * worker.h - the threads that run the engine's background jobs: one for flushes (and logs, and deletions), N for compactions.
  *
- * Each has an io_queue of its own, made in its thread. With nothing to do they sleep on a futex word that counts calls, without time-out.
+ * Each has an io_queue of its own. With nothing to do they sleep on a futex word that counts calls, without time-out.
  */
 #ifndef SHALE_DAEMON_WORKER_H
 #define SHALE_DAEMON_WORKER_H
@@ -15,6 +15,7 @@ struct worker {
 	struct workers *all;
 	pthread_t thread;
 	unsigned kinds; /* of jobs */
+	struct io_queue *queue;
 	char name[16];
 };
 
