@@ -403,9 +403,12 @@ static void end_all(struct service *svc)
 	show_completions(svc);
 	each_session(svc, session_end);
 	/* Doorbells ring, reads in flight arrive. A client that steals its doorbell's ring cannot hold us for ever. */
-	while (pending_run_ready(svc), (any_bell_armed(svc) || svc->pool.busy) && monotonic_ns() < until)
+	while (pending_run_ready(svc), (any_bell_armed(svc) || svc->pool.busy) && svc->now_ns < until) {
 		if (io_queue_wait(svc->queue, 10 * MILLISECOND) < 0)
 			break;
+		svc->now_ns = monotonic_ns();
+		roster_let_go(svc); /* repeats cancellations that missed */
+	}
 	if (!svc->pool.busy) {
 		request_pool_fini(&svc->pool);
 	} else if (!svc->failed) {
