@@ -16,16 +16,25 @@
 #include <sys/eventfd.h>
 #include <sys/prctl.h>
 #include <sys/random.h>
+#include <sys/resource.h>
 #include <sys/signalfd.h>
 #include <sys/socket.h>
 #include <sys/syscall.h>
+#include <time.h>
 #include <unistd.h>
 
 #include "daemon/listen.h"
 #include "shm/error.h"
 #include "shm/handshake.h"
 
-enum { CONNECTIONS_MAX = 64, EVENTS = 32 };
+enum {
+	CONNECTIONS_MAX = 128,	     /* that have not said hello yet */
+	CONNECTIONS_OF_UID_MAX = 32, /* of one user, so that no user keeps the others out */
+	DESCRIPTORS_OF_SESSION = 3,  /* socket, pidfd, doorbell */
+	DESCRIPTORS_OF_DAEMON = 64,  /* logs, rings, the table being written… */
+	ACCEPT_PAUSE_NS = 10 * 1000 * 1000,
+	EVENTS = 32,
+};
 
 /* What an epoll entry is: the low bits of its data; the rest is a pointer (all of which are aligned to 8). */
 enum watched { W_LISTENER, W_SIGNAL, W_OUTBOX, W_CONNECTION, W_SESSION, W_KINDS = 7 };
@@ -98,8 +107,9 @@ static int check_access(const struct control *c, const struct ucred *peer, const
 		all++;
 		of_uid += s->uid == peer->uid;
 	}
-	if (all >= c->config->sessions)
-		return err_set(err, -EUSERS, "all %u sessions are taken (limits.sessions)", all);
+	if (all >= c->sessions_max)
+		return err_set(err, -EUSERS, "all %u sessions are taken (%s)", all,
+			       all < c->config->sessions ? "the daemon's ulimit -n" : "limits.sessions");
 	if (of_uid >= c->config->sessions_per_uid)
 		return err_set(err, -EUSERS, "user %u has %u sessions already (limits.sessions_per_uid)",
 			       (unsigned)peer->uid, of_uid);
@@ -284,6 +294,14 @@ static void on_hello(struct control *c, struct connection *conn)
 	connection_close(conn);
 }
 
+/* The listener stays readable while nothing can be accepted: without a pause the loop would turn all the time. */
+static void pause_accepting(void)
+{
+	const struct timespec pause = {.tv_nsec = ACCEPT_PAUSE_NS};
+
+	nanosleep(&pause, NULL);
+}
+
 /* No descriptor is left: give up the reserve, accept one connection, tell it so. */
 static void refuse_for_want_of_descriptors(struct control *c)
 {
@@ -301,34 +319,49 @@ static void refuse_for_want_of_descriptors(struct control *c)
 		handshake_receive(fd, drain, sizeof(drain), &stray); /* else closing would reset what we send */
 		refuse(c, fd, &peer, -EMFILE, "the daemon has no file descriptors left (ulimit -n)");
 		close(fd);
+	} else if (errno != EAGAIN) {
+		pause_accepting(); /* somebody else took the reserve's place */
 	}
 	c->reserve = open("/dev/null", O_RDONLY | O_CLOEXEC);
 }
 
+static bool too_many_connections(const struct control *c, uid_t uid)
+{
+	unsigned of_uid = 0;
+
+	for (const struct connection *conn = c->connections; conn; conn = conn->next)
+		of_uid += conn->peer.uid == uid;
+	return c->connection_count >= CONNECTIONS_MAX || of_uid >= CONNECTIONS_OF_UID_MAX;
+}
+
 static void on_connect(struct control *c)
 {
-	socklen_t len = sizeof(struct ucred);
+	struct ucred peer = {0};
+	socklen_t len = sizeof(peer);
 	struct connection *conn;
 	int fd = accept4(c->listener, NULL, NULL, SOCK_NONBLOCK | SOCK_CLOEXEC);
 
 	if (fd < 0) {
 		if (errno == EMFILE || errno == ENFILE)
 			refuse_for_want_of_descriptors(c);
+		else if (errno == ENOMEM || errno == ENOBUFS)
+			pause_accepting();
 		return;
 	}
-	conn = c->connection_count < CONNECTIONS_MAX ? calloc(1, sizeof(*conn)) : NULL;
+	if (getsockopt(fd, SOL_SOCKET, SO_PEERCRED, &peer, &len) < 0) {
+		close(fd);
+		return;
+	}
+	conn = too_many_connections(c, peer.uid) ? NULL : calloc(1, sizeof(*conn));
 	if (!conn) {
-		struct ucred peer = {0};
-
-		getsockopt(fd, SOL_SOCKET, SO_PEERCRED, &peer, &len);
 		refuse(c, fd, &peer, -EAGAIN, "too many connections are being opened: try again");
 		close(fd);
 		return;
 	}
 	conn->socket = fd;
+	conn->peer = peer;
 	conn->deadline_ns = monotonic_ns() + c->config->handshake_ms * 1000000;
-	if (getsockopt(fd, SOL_SOCKET, SO_PEERCRED, &conn->peer, &len) < 0 ||
-	    watch(c, fd, EPOLLIN | EPOLLRDHUP, W_CONNECTION, conn) < 0) {
+	if (watch(c, fd, EPOLLIN | EPOLLRDHUP, W_CONNECTION, conn) < 0) {
 		close(fd);
 		free(conn);
 		return;
@@ -456,6 +489,28 @@ static void *control_loop(void *arg)
 
 /* ---- making ---- */
 
+/*
+ * Sessions that the limit of descriptors leaves room for besides the engine's files: a log or a table that cannot be opened
+ * would stop the daemon, a session that cannot be made stops nobody.
+ */
+static unsigned affordable_sessions(const struct config *config)
+{
+	uint64_t reserve = config->max_open_tables + DESCRIPTORS_OF_DAEMON, left;
+	struct rlimit files;
+	unsigned most;
+
+	if (getrlimit(RLIMIT_NOFILE, &files) < 0 || files.rlim_cur == RLIM_INFINITY)
+		return (unsigned)config->sessions;
+	left = files.rlim_cur / 2 > reserve ? files.rlim_cur - reserve : files.rlim_cur / 2;
+	most = left / DESCRIPTORS_OF_SESSION > 0 ? (unsigned)min_size(left / DESCRIPTORS_OF_SESSION, config->sessions)
+						 : 1;
+	if (most < config->sessions)
+		log_line(LOG_WARNING,
+			 "%llu file descriptors (ulimit -n) are enough for %u sessions, not for %u (limits.sessions)",
+			 (unsigned long long)files.rlim_cur, most, (unsigned)config->sessions);
+	return most;
+}
+
 static int open_all(struct control *c, struct err_info *err)
 {
 	sigset_t set;
@@ -464,6 +519,7 @@ static int open_all(struct control *c, struct err_info *err)
 	if (c->region_fd < 0)
 		return err_set(err, c->region_fd, "the region cannot be opened for reading: %s",
 			       shale_strerror(c->region_fd));
+	c->sessions_max = affordable_sessions(c->config);
 	c->slots = calloc(c->config->sessions, sizeof(struct session *));
 	if (!c->slots)
 		return err_set(err, -ENOMEM, "no memory for the table of sessions");

@@ -26,6 +26,7 @@ struct control {
 	struct connection *connections;
 	unsigned connection_count;
 	struct session *sessions;
+	unsigned sessions_max;	/* config->sessions, or what the limit of descriptors allows */
 	struct session **slots; /* [config->sessions]: by session id */
 	uint32_t generation;	/* of the next session; begins at random */
 	bool closing;

@@ -95,6 +95,15 @@ static int resolve_paths(struct house *h, const char *database, const char *sock
 	return 0;
 }
 
+/* Tables may keep a quarter of the descriptors open; control.c sees to it that sessions leave that much. */
+static void fit_descriptors(struct engine_options *options)
+{
+	struct rlimit files;
+
+	if (getrlimit(RLIMIT_NOFILE, &files) == 0 && options->max_open_tables > files.rlim_cur / 4)
+		options->max_open_tables = (unsigned)(files.rlim_cur / 4);
+}
+
 /* The directory is ours, and in memory. */
 static int open_database(struct house *h, const char *database, const char *socket, struct err_info *err)
 {
@@ -120,6 +129,7 @@ static int open_database(struct house *h, const char *database, const char *sock
 	if (rc < 0)
 		return err_set(err, rc, "no I/O queue: %s", shale_strerror(rc));
 	config_engine_options(h->config, &options);
+	fit_descriptors(&options);
 	options.wal_ring_bytes = h->window.ring_bytes;
 	h->host = (struct engine_host){
 		.jobs_ready = on_jobs_ready,
