@@ -19,7 +19,7 @@
 #include "client/internal.h"
 
 enum {
-	CHUNK_FIRST = 4 << 10,
+	CHUNK_FIRST = 1 << 10,
 	CHUNK_MAX = 256 << 10,
 	CHUNK_GROWTH = 4,
 };
@@ -153,6 +153,7 @@ static int fetch(struct shale_iter *it, const struct slice *start, bool exclusiv
 	struct scan_args args = {
 		.start_len = start ? (uint32_t)start->size : 0,
 		.limit_len = (uint32_t)limit.size,
+		.max_bytes = (uint32_t)it->want, /* an entry larger than this may come alone: there is room for CHUNK_MAX */
 	};
 	struct call call = {
 		.what = "scan",
@@ -162,7 +163,7 @@ static int fetch(struct shale_iter *it, const struct slice *start, bool exclusiv
 				    (limited ? SQE_HAS_LIMIT : 0)),
 		.parts = 3,
 		.part = {slice_of(&args, sizeof(args)), start ? *start : slice_of(NULL, 0), limit},
-		.out_want = it->want,
+		.out_want = CHUNK_MAX,
 		.snapshot = it->snapshot,
 		.deadline_us = it->options.deadline_us,
 	};

@@ -12,7 +12,8 @@
 
 enum {
 	SCAN_CHUNK_MAX = 256 << 10, /* bytes of one chunk, so that a scan does not keep others waiting */
-	SCAN_READAHEAD = 64 << 10,
+	SCAN_LONG = 16 << 10,      /* a chunk of this size is not a cursor's first look */
+	SCAN_READAHEAD = 256 << 10,
 };
 
 /* Pins the view, then chooses the sequence: in this order the read is linearizable. 0 or a negative code. */
@@ -147,7 +148,7 @@ static int scan_begin(struct service *svc, struct request *r)
 		.out = r->session->arena + r->sqe.out_off,
 		.out_size = room,
 	};
-	if (!args.max_count || args.max_count > 16)
+	if (room >= SCAN_LONG && !r->scan.reverse && (!args.max_count || args.max_count > 16))
 		r->ctx.readahead = SCAN_READAHEAD;
 	return 0;
 }

@@ -259,6 +259,17 @@ static int scan_reverse(struct scan *s, struct iter *it)
 	return 0;
 }
 
+/*
+ * Reading ahead pays forward, where the next blocks of the file are the next keys, and only for a scan that is seen to go on: a seek that
+ * wants one entry must not read sixteen blocks. Nor does a chunk need more than it has room for.
+ */
+static void read_ahead(struct read_ctx *ctx, const struct scan *s)
+{
+	size_t grown = ctx->readahead ? 2 * (size_t)ctx->readahead : READAHEAD_FIRST;
+
+	ctx->readahead = (unsigned)min_size(min_size(grown, READAHEAD_MAX), s->out_size - s->used);
+}
+
 int engine_scan(struct view *v, struct read_ctx *ctx, struct scan *s)
 {
 	struct iter *it;
@@ -269,10 +280,8 @@ int engine_scan(struct view *v, struct read_ctx *ctx, struct scan *s)
 	s->more = false;
 	rc = s->reverse ? scan_reverse(s, it) : scan_forward(s, it);
 	iter_free(it);
-	/* Reading ahead pays forward, where the next blocks of the file are the next keys. */
-	if (rc == READ_MISS && !s->reverse)
-		ctx->readahead =
-			ctx->readahead ? (unsigned)min_size(2 * ctx->readahead, READAHEAD_MAX) : READAHEAD_FIRST;
+	if (rc == READ_MISS && !s->reverse && s->count)
+		read_ahead(ctx, s);
 	return rc;
 }
 
