@@ -3,8 +3,9 @@
  *
  * Each wal_pump does, in this order:
  *
- *	1. retire    logs that are ended, drained and synced: out of the window, closed
- *	2. drain     writes of what is appended, log by log, up to WAL_WRITES in flight; `drained` follows in order
+ *	1. drain     writes of what is appended, log by log, up to WAL_WRITES in flight; `drained` follows in order
+ *	2. retire    logs that are ended, drained and synced: out of the window, closed. Before the sync, which is the oldest log's: one
+ *	             that was durable already when it ended gives way at once
  *	3. sync      one fdatasync at a time: of the oldest log that has unsynced bytes, once it is ended and drained, or once what
  *	             was wanted is drained. So logs become durable in order (invariant 5), and the next group of writers
  *	             gathers while one sync is under way
@@ -247,10 +248,14 @@ static void reserve_ahead(struct wal *w)
 		return;
 	upto = (want > f->allocated ? want : f->allocated) + RESERVE_CHUNK;
 	if (w->space_full) {
-		/* Nobody asks, or too soon; and now only as much as is needed, for the last free bytes serve, too. */
-		if (want <= f->allocated || io_now_ns(w->env) < w->space_retry_at)
+		if (io_now_ns(w->env) < w->space_retry_at)
 			return;
-		upto = want;
+		/*
+		 * When somebody asks, only as much as is needed, for the last free bytes serve, too. When nobody does, it is tried all the
+		 * same: else the first who asks after the disk was cleaned up would be told that it is full.
+		 */
+		if (want > f->allocated)
+			upto = want;
 	}
 	upto = align_up(upto, WAL_BASE_ALIGN);
 	w->allocate = (struct io_req){
@@ -271,10 +276,10 @@ int wal_pump(struct wal *w, bool eager)
 {
 	if (w->error || !w->files)
 		return w->error;
-	retire(w);
 	if (unlikely(w->retries))
 		retry_writes(w);
 	drain(w, eager);
+	retire(w);
 	start_sync(w);
 	reserve_ahead(w);
 	return w->error;

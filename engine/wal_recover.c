@@ -211,6 +211,10 @@ static int check_proof(struct recovery *r, const struct lost_log *log)
 		return rc;
 	if (size < r->drained - log->base)
 		return !doubt(r, "log %" PRIu64 " is shorter than what had been written to it", log->number);
+	if (size > log->end - log->base)
+		return !doubt(r,
+			      "log %" PRIu64 " is longer than what had been appended to it: another program wrote it",
+			      log->number);
 	rc = io_pread(r->q, log->file, bytes, (size_t)(r->drained - from), from - log->base);
 	if (rc < 0)
 		return rc;

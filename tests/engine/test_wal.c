@@ -207,6 +207,31 @@ START_TEST(close_leaves_everything)
 }
 END_TEST
 
+/* A log that was durable already when the next one began needs no sync of its own: the close must not wait for one, and call it a full disk. */
+START_TEST(close_after_a_quiet_switch)
+{
+	struct wal_recovery found;
+	struct bed b;
+
+	FOR_BACKENDS(b)
+	{
+		start(&b);
+		append(&b, 1000);
+		wal_want_sync(b.wal, wal_appended(b.wal));
+		while (!wal_idle(b.wal)) {
+			ck_ok(wal_pump(b.wal, true));
+			ck_assert_int_ge(io_queue_wait(b.q, UINT64_MAX), 0);
+		}
+		switch_log(&b, LOG_BYTES);
+		ck_ok(wal_close(b.wal));
+		check_logs(&b);
+		ck_ok(wal_window_recover(b.env, b.q, b.window, b.window_size, &found, NULL));
+		ck_assert(!found.ignored && !found.bytes);
+		bed_drop(&b);
+	}
+}
+END_TEST
+
 /* Killed at any moment, the window and the files together hold every committed record: the promise to writers. */
 START_TEST(kill_loses_nothing)
 {
@@ -406,6 +431,9 @@ START_TEST(foreign_windows_are_ignored)
 		expect_ignored(&b, "shorter");
 		ck_assert_uint_eq(log_size(&b, 1), size - 1);
 		ck_ok(io_pwrite(b.q, file, &byte, 1, size - 1));
+		ck_ok(io_truncate(file, size + 3008)); /* 3000 and a header were appended and not drained */
+		expect_ignored(&b, "longer");
+		ck_ok(io_truncate(file, size));
 		io_close(file);
 
 		/* With all put back it is trusted: the doubts above were not for another reason. */
@@ -627,6 +655,37 @@ START_TEST(full_disk_heals)
 }
 END_TEST
 
+/* Space that came back while nobody asked for it: the next writer is not told that the disk is full. */
+START_TEST(full_disk_heals_unasked)
+{
+	struct bed b;
+
+	ck_assert(bed_make(&b, IO_BACKEND_POSIX));
+	faults_on(&b);
+	start(&b);
+	append(&b, 10000);
+	fault.op = IO_ALLOCATE;
+	fault.result = -ENOSPC;
+	ck_ok(wal_pump(b.wal, true)); /* less than what is kept ahead: asks for more, in vain */
+	ck_assert_int_ge(io_queue_poll(b.q), 0);
+	fault.result = 0;
+	usleep(110000);
+	while (wal_log_bytes(b.wal) < LOG_BYTES + 20000) {
+		int rc;
+
+		ck_ok(wal_pump(b.wal, true));
+		ck_assert_int_ge(io_queue_poll(b.q), 0);
+		rc = wal_reserve(b.wal, 10000);
+		ck_assert_int_ne(rc, -ENOSPC);
+		if (rc == 0)
+			append(&b, 10000);
+	}
+	ck_ok(wal_close(b.wal));
+	check_logs(&b);
+	bed_drop(&b);
+}
+END_TEST
+
 /* Where the file system cannot reserve space, a full disk shows in the write; that is tried again, and nothing is lost. */
 START_TEST(full_disk_without_reservation)
 {
@@ -664,6 +723,7 @@ START_TEST(full_disk_without_reservation)
 }
 END_TEST
 
-TEST_MAIN("wal", 60, close_leaves_everything, kill_loses_nothing, full_window_keeps_its_proof,
-	  sync_covers_what_was_wanted, largest_record, foreign_windows_are_ignored, deleted_log_is_skipped,
-	  scribbled_window_is_harmless, no_window, failure_poisons, full_disk_heals, full_disk_without_reservation)
+TEST_MAIN("wal", 60, close_leaves_everything, close_after_a_quiet_switch, kill_loses_nothing,
+	  full_window_keeps_its_proof, sync_covers_what_was_wanted, largest_record, foreign_windows_are_ignored,
+	  deleted_log_is_skipped, scribbled_window_is_harmless, no_window, failure_poisons, full_disk_heals,
+	  full_disk_heals_unasked, full_disk_without_reservation)
