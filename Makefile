@@ -162,7 +162,7 @@ uninstall:
 # ---- keep ----
 
 format:
-	clang-format -i $(shell git ls-files '*.c' '*.h')
+	clang-format -i $(shell git ls-files '*.c')
 
 clean:
 	rm -rf build
@@ -176,6 +176,6 @@ help:
 	@echo '  bench      shale against LevelDB in process, on this machine'
 	@echo '  install    into PREFIX ($(PREFIX)), below DESTDIR; uninstall takes it away'
 	@echo '  deps       installs the Debian packages, or prints the line that does; called by itself'
-	@echo '  format     clang-format over every source;  clean: removes build/'
+	@echo '  format     clang-format over every .c (headers are laid out by hand);  clean: removes build/'
 	@echo 'variables'
 	@echo '  BUILD=release|debug|asan|tsan   OUT=folder   WERROR=1   V=1 (whole commands)   CC, CFLAGS, LDFLAGS'

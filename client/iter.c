@@ -153,7 +153,8 @@ static int fetch(struct shale_iter *it, const struct slice *start, bool exclusiv
 	struct scan_args args = {
 		.start_len = start ? (uint32_t)start->size : 0,
 		.limit_len = (uint32_t)limit.size,
-		.max_bytes = (uint32_t)it->want, /* an entry larger than this may come alone: there is room for CHUNK_MAX */
+		.max_bytes =
+			(uint32_t)it->want, /* an entry larger than this may come alone: there is room for CHUNK_MAX */
 	};
 	struct call call = {
 		.what = "scan",

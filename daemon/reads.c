@@ -12,7 +12,7 @@
 
 enum {
 	SCAN_CHUNK_MAX = 256 << 10, /* bytes of one chunk, so that a scan does not keep others waiting */
-	SCAN_LONG = 16 << 10,      /* a chunk of this size is not a cursor's first look */
+	SCAN_LONG = 16 << 10,	    /* a chunk of this size is not a cursor's first look */
 	SCAN_READAHEAD = 256 << 10,
 };
 

@@ -234,8 +234,12 @@ START_TEST(cancel_ends_event)
 			int fd = eventfd(0, EFD_CLOEXEC | flags);
 			uint64_t count = 0;
 			unsigned done = 0;
-			struct io_req req = {
-				.op = IO_EVENT, .fd = fd, .buf = &count, .len = 8, .done = count_done, .context = &done};
+			struct io_req req = {.op = IO_EVENT,
+					     .fd = fd,
+					     .buf = &count,
+					     .len = 8,
+					     .done = count_done,
+					     .context = &done};
 
 			io_submit(b.q, &req);
 			ck_assert_int_eq(io_queue_wait(b.q, 1000000), 0); /* it waits in the kernel */
@@ -504,5 +508,5 @@ START_TEST(wrong_directories)
 END_TEST
 
 TEST_MAIN("io", 30, write_read_back, allocate_keeps_size, more_than_depth, done_may_submit, event_wakes,
-	  cancel_ends_event, free_cancels_events, queue_changes_threads, errors_are_results, names_and_small_files, lock_excludes,
-	  lock_names_owner, wrong_directories)
+	  cancel_ends_event, free_cancels_events, queue_changes_threads, errors_are_results, names_and_small_files,
+	  lock_excludes, lock_names_owner, wrong_directories)
