@@ -1,0 +1,91 @@
+/*
+ * rig.h - the service loop with real sessions, in one process: the loop runs in a thread of its own on a scratch database, the test
+ * plays the clients over the same channels, and the control thread's part of taking sessions back.
+ */
+#ifndef SHALE_TESTS_DAEMON_RIG_H
+#define SHALE_TESTS_DAEMON_RIG_H
+
+#include "tests/test.h"
+
+#include <pthread.h>
+#include <semaphore.h>
+
+#include "daemon/roster.h"
+#include "daemon/stats.h"
+#include "daemon/worker.h"
+#include "shm/error.h"
+
+struct rig {
+	/* set before rig_start() */
+	bool no_workers;     /* nothing is flushed until rig_work() */
+	const char *setting; /* one more, or NULL */
+
+	_Atomic bool fail_sync; /* the log's fdatasync fails from now on */
+	char *dir;
+	char instance[INSTANCE_LEN + 1];
+	struct config config;
+	struct io_env *env;
+	struct engine_host host;
+	struct engine *engine;
+	struct region region;
+	struct workers workers;
+	struct service service;
+	pthread_t thread;
+	sem_t ready;
+	int rc;
+	bool up;
+	uint64_t next_id;
+};
+
+extern struct rig rig;
+
+void rig_start(void);
+
+/* Starts the workers that no_workers held back. */
+void rig_work(void);
+
+/* Ends the loop (service_stop) and checks that it ended with @rc; takes everything down. */
+void rig_stop_as(int rc);
+void rig_stop(void); /* cleanly */
+
+struct client {
+	struct session *s;
+	struct ring_client ring;
+	unsigned char *arena;
+	size_t arena_size;
+	uint64_t user_data;
+};
+
+void client_open(struct client *c, bool read_only);
+
+/* As when it hangs up: posts SESSION_END, waits for SESSION_GONE, frees. */
+void client_close(struct client *c);
+
+/* As the control thread: waits for a mail that says @bits about @s. */
+void await_mail(struct session *s, unsigned bits);
+
+/* Fills the submission @ahead places from the tail: an answer may take the upper half of the arena. */
+struct sqe *prepare(struct client *c, unsigned ahead, unsigned op);
+
+/* Makes @n of them visible, with the doorbell when it is asked for. */
+void publish(struct client *c, unsigned n);
+
+/* The next completion; fails after 8 s. */
+struct cqe take(struct client *c);
+
+/* prepare, publish, take, with a payload at the arena's beginning. */
+struct cqe call(struct client *c, unsigned op, unsigned flags, uint64_t sequence, const void *in, size_t size);
+
+/* The answer's bytes. */
+const unsigned char *answer(const struct client *c);
+
+/* A write of one record (NULL: a deletion). */
+struct cqe put(struct client *c, unsigned flags, const char *key, const char *value);
+
+/* @value NULL: not found. */
+void ck_get(struct client *c, uint64_t sequence, const char *key, const char *value);
+
+/* 1 ms. */
+void nap(void);
+
+#endif
