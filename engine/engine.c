@@ -187,6 +187,15 @@ static int make_parts(struct engine *e, struct err_info *err)
 	return window_take(e, err);
 }
 
+/* Forgets a prepared log; the file stays, and is empty to whoever finds it. */
+static void log_forget(struct wal_log *log)
+{
+	if (!log)
+		return;
+	io_close(log->file);
+	free(log);
+}
+
 /* Everything is recovered: the WAL, the first memtable, the first view. Takes @log. */
 static int start(struct engine *e, struct wal_log *log, struct err_info *err)
 {
@@ -194,12 +203,12 @@ static int start(struct engine *e, struct wal_log *log, struct err_info *err)
 	int rc = wal_open(e->env, e->queue, e->window, e->window_size, &e->wal, err);
 
 	if (rc < 0) {
-		wal_log_discard(e->env, log);
+		log_forget(log); /* the MANIFEST names it: the next open wants to see it */
 		return rc;
 	}
 	rc = wal_switch(e->wal, log);
 	if (rc < 0) {
-		wal_log_discard(e->env, log);
+		log_forget(log);
 		return err_set(err, rc, "beginning the log: %s", shale_strerror(rc));
 	}
 	rc = memtable_new(e->memory, memtable_arena(&e->options), number, &e->mem);
@@ -210,6 +219,7 @@ static int start(struct engine *e, struct wal_log *log, struct err_info *err)
 	e->mem_ordinal = 1;
 	pthread_mutex_lock(&e->lock);
 	e->manifest_seen = e->versions.manifest_number;
+	e->versions.tables_sequence = engine_last_sequence(e); /* all logs are replayed */
 	version_installed(e);
 	view_fill(e->view);
 	engine_wake_jobs(e);
@@ -289,15 +299,6 @@ void engine_destroy(struct engine *e)
 	free(e->obsolete);
 	pthread_mutex_destroy(&e->lock);
 	free(e);
-}
-
-/* Forgets a prepared log; the file stays, and is empty to whoever finds it. */
-static void log_forget(struct wal_log *log)
-{
-	if (!log)
-		return;
-	io_close(log->file);
-	free(log);
 }
 
 int engine_close(struct engine *e)

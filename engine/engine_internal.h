@@ -29,6 +29,7 @@ struct immutable {
 	struct memtable *mem;
 	uint64_t ordinal;  /* memtables are numbered from 1 as they are begun: flush tickets */
 	uint64_t next_log; /* of the memtable after it: once this one is a table, logs below are not needed */
+	uint64_t last;	   /* its highest sequence */
 };
 
 /* A file to be unlinked. */

@@ -135,6 +135,8 @@ int flush_run(struct engine *e, struct io_queue *q, struct err_info *err)
 	edit_init(&edit);
 	edit.has_log_number = true;
 	edit.log_number = imm.next_log;
+	edit.has_last_sequence = true;
+	edit.last_sequence = imm.last;
 	if (meta) {
 		bytes = meta->size;
 		rc = directory_sync(e, err);

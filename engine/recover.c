@@ -11,7 +11,8 @@
  *
  * Replay gives a prefix of what was acknowledged. So it ends for good at the first thing that is not as it must be:
  *	a torn tail            the last record of a log is cut short: the usual end after a power failure. If a later log does not follow on in
- *	                       sequence, something between them is lost, and it is not applied
+ *	                       sequence, something between them is lost, and it is not applied. Nor is a first record that does not follow
+ *	                       on what the tables hold: then a whole log before it is lost
  *	a bad record           paranoid: the open fails. Else what comes before it is kept; its log and all later ones are renamed
  *	                       lost-NNNNNN.log.bak instead of being deleted
  */
@@ -20,6 +21,9 @@
 #include <stdio.h>
 #include <stdlib.h>
 
+/* No counter gets here. A file with such a name is nobody's, and numbers counted on from it would run over. */
+#define NUMBER_IMPOSSIBLE (UINT64_C(1) << 60)
+
 /* Numbers of the log files in the directory, and what else was seen there. */
 struct listing {
 	uint64_t *logs;
@@ -27,6 +31,7 @@ struct listing {
 	uint64_t highest; /* number in any name */
 	bool current, tables;
 	int rc;
+	char impossible[FILE_NAME_MAX]; /* a name whose number is */
 };
 
 struct replay {
@@ -38,6 +43,7 @@ struct replay {
 	struct edit edit;
 	struct file_meta **made;
 	size_t made_count;
+	uint64_t known;	  /* the MANIFEST's last sequence */
 	uint64_t last;	  /* highest sequence replayed; 0: none yet */
 	uint64_t bad_log; /* its record failed; 0: none */
 	bool ended;	  /* later logs are not applied */
@@ -57,6 +63,10 @@ static void look_at(void *context, const char *name)
 		l->current = true;
 	if (type == FILE_TABLE || type == FILE_SST)
 		l->tables = true;
+	if (number >= NUMBER_IMPOSSIBLE) {
+		snprintf(l->impossible, sizeof(l->impossible), "%s", name);
+		return;
+	}
 	if (type == FILE_LOG || type == FILE_TABLE || type == FILE_SST || type == FILE_MANIFEST || type == FILE_TEMP)
 		l->highest = number > l->highest ? number : l->highest;
 	if (type != FILE_LOG)
@@ -90,20 +100,46 @@ static int look(struct engine *e, struct listing *l, struct err_info *err)
 		rc = l->rc;
 	if (rc < 0)
 		return err_set(err, rc, "listing the database directory: %s", shale_strerror(rc));
+	if (l->impossible[0])
+		return err_set(err, -SHALE_ECORRUPT,
+			       "%s: no database makes files with such a number; somebody put it there. Move it away",
+			       l->impossible);
 	if (l->count)
 		qsort(l->logs, l->count, sizeof(l->logs[0]), by_number);
 	return 0;
+}
+
+/*
+ * The oldest log that is still needed was made durable before the MANIFEST named it, and goes only after a newer edit. If it is not there,
+ * somebody removed it, or that newer edit is lost: in both cases acknowledged writes are, and the sweep would remove the tables that hold them.
+ */
+static int check_oldest_log(struct engine *e, const struct listing *l, struct err_info *err)
+{
+	uint64_t number = e->versions.log_number;
+
+	if (!number || (l->count && bsearch(&number, l->logs, l->count, sizeof(number), by_number)))
+		return 0;
+	return err_set(
+		err, -SHALE_EMISSING,
+		"%06llu.log is missing: MANIFEST-%06llu names it as the oldest log that is still needed. Somebody "
+		"removed "
+		"it, or copied the directory incompletely, or the MANIFEST lost its last records. Put it back, or "
+		"rebuild the database with 'shalectl repair'",
+		(unsigned long long)number, (unsigned long long)e->versions.manifest_number);
 }
 
 /* A database: recovered, or made when there is none and that was asked for. */
 static int open_versions(struct engine *e, struct io_queue *q, const struct listing *l, struct engine_recovery *r,
 			 struct err_info *err)
 {
+	int rc;
+
 	if (l->current) {
 		if (e->options.error_if_exists)
 			return err_set(err, -EEXIST,
 				       "the directory holds a database already, and a new one was asked for");
-		return version_set_recover(&e->versions, q, err);
+		rc = version_set_recover(&e->versions, q, err);
+		return rc == 0 ? check_oldest_log(e, l, err) : rc;
 	}
 	if (l->tables || l->count)
 		return err_set(err, -SHALE_ECORRUPT,
@@ -178,7 +214,7 @@ enum verdict_of_record { RECORD_GOOD, RECORD_BAD, RECORD_GAP };
 static enum verdict_of_record judge(const struct replay *r, struct slice record, bool first_of_log,
 				    struct batch_info *info, const char **why_out)
 {
-	uint64_t sequence;
+	uint64_t sequence, last = r->last ? r->last : r->known;
 
 	if (record.size < BATCH_HEADER_SIZE || batch_check(record, NULL, info) < 0) {
 		*why_out = "its checksum is right, but it is no well-formed batch";
@@ -189,11 +225,11 @@ static enum verdict_of_record judge(const struct replay *r, struct slice record,
 		*why_out = "its sequence number is out of range";
 		return RECORD_BAD;
 	}
-	if (!r->last || !info->count || sequence == r->last + 1)
+	/* Stock may have told the MANIFEST of sequences that are still in the log only: before the first record there may be less than is known. */
+	if (!info->count || sequence == last + 1 || (!r->last && sequence <= last))
 		return RECORD_GOOD;
-	*why_out =
-		sequence <= r->last ? "its sequence number runs backwards" : "sequence numbers before it are missing";
-	return first_of_log && sequence > r->last ? RECORD_GAP : RECORD_BAD;
+	*why_out = sequence <= last ? "its sequence number runs backwards" : "sequence numbers before it are missing";
+	return first_of_log && sequence > last ? RECORD_GAP : RECORD_BAD;
 }
 
 /* A record that ends the replay. 0 when it may end there, else the failure of the open. */
@@ -210,6 +246,8 @@ static int replay_end(struct replay *r, uint64_t number, uint64_t offset, uint64
 			"lost in a power failure; it and later logs are not applied, and set aside as lost-*.log.bak",
 			(unsigned long long)number);
 		r->found->dropped_bytes += size;
+		if (number == e->versions.log_number)
+			r->bad_log = number; /* the MANIFEST names it until the next edit: it goes after that */
 		r->ended = true;
 		return 0;
 	}
@@ -458,6 +496,7 @@ static int recover_all(struct replay *r, struct wal_log **log_out, struct err_in
 	if (rc < 0)
 		return rc;
 	version_set_number_used(&e->versions, r->list.highest);
+	r->known = engine_last_sequence(e);
 	if (!r->found->created) {
 		rc = recover_window(r, err);
 		if (rc == 0)

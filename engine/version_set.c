@@ -19,6 +19,7 @@ int version_set_init(struct version_set *vs, struct io_env *env, pthread_mutex_t
 	vs->versions.next = vs->versions.prev = &vs->versions;
 	atomic_init(&vs->next_file, 2); /* 1 is the first MANIFEST */
 	atomic_init(&vs->last_sequence, 0);
+	vs->tables_sequence = UINT64_MAX;
 	vs->current = version_new_empty(vs);
 	if (!vs->current)
 		return -ENOMEM;
@@ -102,9 +103,13 @@ static void edit_stamp(struct version_set *vs, struct edit *e)
 	e->prev_log_number = 0;
 	e->has_next_file = true;
 	e->next_file = atomic_load_explicit(&vs->next_file, memory_order_relaxed);
+	if (e->has_last_sequence)
+		return;
 	/* Acquire: pairs with the release by which the service thread publishes a group. At least as new as what the added files hold. */
 	e->has_last_sequence = true;
 	e->last_sequence = atomic_load_explicit(&vs->last_sequence, memory_order_acquire);
+	if (vs->tables_sequence < e->last_sequence)
+		e->last_sequence = vs->tables_sequence;
 }
 
 /* The current state as one record. */
@@ -165,6 +170,8 @@ static int apply_prepare(struct version_set *vs, struct edit *edit, struct apply
 			       shale_strerror(vs->failed));
 	assert(moves_keep_meta(vs->current, edit));
 	assert(!edit->has_log_number || edit->log_number >= vs->log_number);
+	assert(!edit->has_last_sequence || vs->tables_sequence == UINT64_MAX ||
+	       edit->last_sequence >= vs->tables_sequence);
 	rc = version_build(vs->current, edit, &a->next, err);
 	if (rc < 0) {
 		err_prefix(err, "a version edit does not fit the current version: ");
@@ -187,6 +194,8 @@ static void apply_install(struct version_set *vs, struct edit *edit, struct appl
 	version_install(vs, a->next);
 	a->next = NULL;
 	vs->log_number = edit->log_number;
+	if (vs->tables_sequence != UINT64_MAX)
+		vs->tables_sequence = edit->last_sequence;
 	if (a->new_manifest)
 		vs->manifest_number = a->new_manifest;
 	/* The version holds the added files now. Dropped here, under the lock, so that edit_fini touches no shared count. */

@@ -41,6 +41,11 @@ struct version_set {
 	_Atomic uint64_t last_sequence;   /* written by the service thread (release); read by workers (acquire) */
 	uint64_t log_number;              /* logs below are no longer needed */
 	uint64_t manifest_number;
+	/*
+	 * At or above every sequence in a table, and below all that are in logs only: what records say is the last sequence. So recovery knows
+	 * what the oldest log must begin with. UINT64_MAX: not kept; records say last_sequence.
+	 */
+	uint64_t tables_sequence;
 	int failed;                       /* sticky: 0 or a negative code */
 
 	pthread_mutex_t manifest_lock;    /* one writer of the MANIFEST at a time; taken before *lock */

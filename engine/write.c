@@ -87,8 +87,8 @@ static int switch_obstacle(struct engine *e, bool heed_l0, uint16_t *why)
 static void switch_install(struct engine *e, struct memtable *fresh, uint64_t log_number, struct view *view)
 {
 	pthread_mutex_lock(&e->lock);
-	e->immutables[e->immutable_count++] =
-		(struct immutable){.mem = e->mem, .ordinal = e->mem_ordinal, .next_log = log_number};
+	e->immutables[e->immutable_count++] = (struct immutable){
+		.mem = e->mem, .ordinal = e->mem_ordinal, .next_log = log_number, .last = engine_last_sequence(e)};
 	e->next_log = NULL;
 	e->mem = fresh;
 	e->mem_ordinal++;

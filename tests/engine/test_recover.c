@@ -170,6 +170,126 @@ START_TEST(log_after_a_lost_tail_is_set_aside)
 }
 END_TEST
 
+/* The whole of a log is lost and the next one is there: a hole as well, though no record before it says so. */
+START_TEST(log_after_a_lost_log_is_set_aside)
+{
+	struct world w;
+	uint64_t number = make(&w);
+	struct log_bytes l = {.size = 0};
+	char name[64];
+
+	log_put(&l, 4, "d", "1");
+	write_file(log_path(&w, number + 1), l.data, l.size);
+	world_open(&w);
+	ck_assert(!has(&w, "d"));
+	snprintf(name, sizeof(name), "lost-%06llu.log.bak", (unsigned long long)number + 1);
+	ck_assert(exists(&w, name));
+	world_fini(&w);
+}
+END_TEST
+
+/* The same, where edits were made while both logs were in use: what they say of sequences must not hide the hole. */
+START_TEST(lost_log_between_a_table_and_a_log)
+{
+	struct engine_stats stats;
+	struct world w;
+	uint64_t ticket, lost;
+
+	world_init(&w, IO_BACKEND_POSIX);
+	world_open(&w);
+	world_run_all(&w, JOBS_ALL);
+	world_put(&w, slice_str("a"), slice_str("1"));
+	ck_ok(engine_flush_start(w.e, &ticket));
+	ck_assert(world_run_one(&w, JOB_LOG));
+	world_put(&w, slice_str("b"), slice_str("1"));
+	engine_stats(w.e, &stats);
+	lost = stats.log_number;
+	ck_ok(engine_flush_start(w.e, &ticket));
+	world_put(&w, slice_str("c"), slice_str("1"));
+	ck_assert(world_run_one(&w, JOB_FLUSH)); /* of "a" */
+	world_sync(&w);
+	world_abandon(&w);
+	world_lose_window(&w);
+	ck_assert_int_eq(truncate(log_path(&w, lost), 0), 0);
+	world_open(&w);
+	ck_assert(has(&w, "a") && !has(&w, "b") && !has(&w, "c"));
+	ck_assert_uint_ge(world_put(&w, slice_str("d"), slice_str("1")), 2);
+	world_close(&w);
+	world_open(&w);
+	ck_assert(has(&w, "a") && has(&w, "d"));
+	world_fini(&w);
+}
+END_TEST
+
+/* The oldest log that is needed is gone: somebody removed it, or the MANIFEST lost its end. Refused, and nothing is swept. */
+START_TEST(missing_log_is_refused)
+{
+	struct err_info err = {0};
+	struct world w;
+	uint64_t number = make(&w);
+	char name[32];
+
+	write_file(path_of(&w, "000900.ldb"), "x", 1);
+	ck_assert_int_eq(unlink(log_path(&w, number)), 0);
+	ck_assert_int_eq(world_try_open(&w, &err), -SHALE_EMISSING);
+	snprintf(name, sizeof(name), "%06llu.log", (unsigned long long)number);
+	ck_assert_ptr_nonnull(strstr(err.text, name));
+	ck_assert(exists(&w, "000900.ldb"));
+	write_file(log_path(&w, number), "", 0);
+	world_open(&w);
+	world_fini(&w);
+}
+END_TEST
+
+/* A flush whose record at the end of the MANIFEST was damaged looks like a torn end; its table must not be swept as a stray. */
+START_TEST(damaged_end_of_the_manifest)
+{
+	struct engine_stats stats;
+	struct err_info err = {0};
+	struct world w;
+	char name[64];
+	struct stat st;
+	int fd;
+
+	make(&w);
+	world_open(&w);
+	world_put(&w, slice_str("a"), slice_str("1"));
+	world_flush(&w);
+	world_run_all(&w, JOBS_ALL);
+	engine_stats(w.e, &stats);
+	world_close(&w);
+	snprintf(name, sizeof(name), "MANIFEST-%06llu", (unsigned long long)stats.manifest_number);
+	fd = open(path_of(&w, name), O_RDWR);
+	ck_assert_int_ge(fd, 0);
+	ck_ok(fstat(fd, &st));
+	ck_assert_int_eq(pwrite(fd, "\xff\xff", 2, st.st_size - 2), 2);
+	close(fd);
+	ck_assert_int_eq(world_try_open(&w, &err), -SHALE_EMISSING);
+	world_fini(&w);
+}
+END_TEST
+
+/* A name with a number that no counter reaches: counting on from it would run over, and give numbers of live files out again. */
+START_TEST(impossible_number_is_refused)
+{
+	static const char *const names[] = {"18446744073709551615.log", "18446744073709551615.ldb",
+					    "MANIFEST-18446744073709551614"};
+	struct world w;
+
+	make(&w);
+	for (unsigned i = 0; i < ARRAY_SIZE(names); i++) {
+		struct err_info err = {0};
+
+		write_file(path_of(&w, names[i]), "", 0);
+		ck_assert_int_eq(world_try_open(&w, &err), -SHALE_ECORRUPT);
+		ck_assert_ptr_nonnull(strstr(err.text, names[i]));
+		ck_assert_int_eq(unlink(path_of(&w, names[i])), 0);
+	}
+	world_open(&w);
+	world_fini(&w);
+}
+END_TEST
+
 /* A bad record with good ones behind it is damage: what is before it is kept, what is behind it, and later logs, are set aside. */
 START_TEST(bad_record_ends_the_replay)
 {
@@ -393,6 +513,8 @@ START_TEST(long_logs_become_several_tables)
 END_TEST
 
 TEST_MAIN("recover", 60, logs_are_replayed_in_order, torn_tail_is_the_end, log_after_a_lost_tail_is_set_aside,
-	  bad_record_ends_the_replay, nonsense_in_a_good_record, window_completes_the_log,
-	  synced_writes_survive_without_the_window, sweep_takes_only_known_names, lost_current_is_no_new_database,
-	  missing_table_is_refused, long_logs_become_several_tables)
+	  log_after_a_lost_log_is_set_aside, lost_log_between_a_table_and_a_log, missing_log_is_refused,
+	  damaged_end_of_the_manifest, impossible_number_is_refused, bad_record_ends_the_replay,
+	  nonsense_in_a_good_record, window_completes_the_log, synced_writes_survive_without_the_window,
+	  sweep_takes_only_known_names, lost_current_is_no_new_database, missing_table_is_refused,
+	  long_logs_become_several_tables)
