@@ -8,7 +8,8 @@
  *	must we stop?       a shutdown was asked for: everything written is removed, the inputs are as before
  *
  * Durable in this order: each table synced and read back, the directory synced, one edit. What ends a compaction early, by place:
- *	reading inputs      the range is quarantined: nothing picks it again until engine_retry; the database goes on
+ *	reading inputs      the range is quarantined: nothing picks it again until engine_retry; the database goes on. Inputs whose keys are
+ *	                    out of order, or outside the range that the MANIFEST gives, count as such, though every checksum is right
  *	writing outputs     no space: background work pauses; a failed sync or anything else: the engine stops
  *	installing          the engine stops (see version_set.h)
  *
@@ -27,7 +28,8 @@ struct merge {
 	struct survivor keep;
 	struct compaction_cursor cursor;
 	struct output out;
-	bool cut; /* the current table ends before the next user key */
+	bool cut;	/* the current table ends before the next user key */
+	bool bad_input; /* a key that is not where it must be */
 	struct file_meta **made;
 	size_t made_count;
 	uint64_t shadowed, tombstones, bytes_written;
@@ -84,9 +86,40 @@ static int merge_entry(struct merge *m, struct slice ikey, struct slice value, s
 			return rc;
 	}
 	rc = output_add(&m->out, ikey, value, err);
+	m->bad_input = rc == -SHALE_ECORRUPT; /* the builder's word for a key out of order */
 	if (rc == 0 && table_builder_size(m->out.builder) >= max_file)
 		m->cut = true;
 	return rc;
+}
+
+static int out_of_order(const struct merge *m, bool *reading_out, struct err_info *err)
+{
+	const struct compaction *c = m->c;
+
+	*reading_out = true;
+	return err_set(
+		err, -SHALE_ECORRUPT,
+		"%06llu.ldb, or one of the %zu tables that are merged with it from level %u into level %u: keys out of "
+		"order, or outside the range that the MANIFEST gives",
+		(unsigned long long)c->inputs[0][0]->number, c->input_count[0] + c->input_count[1] - 1, c->level,
+		c->output_level);
+}
+
+/* Whether the outputs follow one another inside the range that was kept free for them. If not, no version could hold them. */
+static bool outputs_fit(const struct merge *m)
+{
+	const struct compaction *c = m->c;
+	const struct file_meta *last;
+
+	if (!m->made_count)
+		return true;
+	for (size_t i = 0; i + 1 < m->made_count; i++) {
+		if (ikey_compare(key_buf_slice(&m->made[i]->largest), key_buf_slice(&m->made[i + 1]->smallest)) >= 0)
+			return false;
+	}
+	last = m->made[m->made_count - 1];
+	return slice_compare(ikey_user(key_buf_slice(&m->made[0]->smallest)), key_buf_slice(&c->smallest)) >= 0 &&
+	       slice_compare(ikey_user(key_buf_slice(&last->largest)), key_buf_slice(&c->largest)) <= 0;
 }
 
 /* Everything that @it gives. *@reading_out: the failure is the inputs'. */
@@ -100,6 +133,8 @@ static int merge_all(struct merge *m, struct iter *it, struct direct_source *src
 		if ((++n & 255) == 0 && atomic_load_explicit(&m->engine->stopping, memory_order_relaxed))
 			return -ECANCELED;
 		rc = merge_entry(m, it->key, it->value, err);
+		if (m->bad_input)
+			return out_of_order(m, reading_out, err);
 		if (rc < 0)
 			return rc;
 	}
@@ -111,7 +146,8 @@ static int merge_all(struct merge *m, struct iter *it, struct direct_source *src
 		return words && words->code ? err_set(err, rc, "%s", words->text)
 					    : err_set(err, rc, "reading a table: %s", shale_strerror(rc));
 	}
-	return merge_close_output(m, err);
+	rc = merge_close_output(m, err);
+	return rc == 0 && !outputs_fit(m) ? out_of_order(m, reading_out, err) : rc;
 }
 
 /* ---- inputs ---- */
