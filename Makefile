@@ -96,9 +96,10 @@ $(OUT)/%.a:
 	@rm -f $@
 	$(call quiet,AR)ar rcs $@ $^
 
+# nodelete: threads that used the library run its clean-up when they end, maybe after a dlclose().
 $(OUT)/libshale.so.$(SOVERSION): $(call objects,$(client_src) $(shm_src)) client/libshale.map
 	$(call quiet,LD)$(CC) $(ALL_LDFLAGS) -shared -Wl,-soname,libshale.so.$(SOVERSION) -Wl,--version-script,client/libshale.map \
-		-Wl,-z,defs -o $@ $(filter %.o,$^)
+		-Wl,-z,defs -Wl,-z,nodelete -o $@ $(filter %.o,$^)
 $(OUT)/libshale.so: $(OUT)/libshale.so.$(SOVERSION)
 	@ln -sf $(<F) $@
 

@@ -1,6 +1,8 @@
 /*
  * libshale as others see it: what it needs, what it exports, and whether an installed one can be built against.
  */
+#include <dlfcn.h>
+#include <pthread.h>
 #include <stdio.h>
 #include <unistd.h>
 
@@ -42,4 +44,48 @@ START_TEST(exports_its_header_only)
 }
 END_TEST
 
-TEST_MAIN("library", 60, needs_libc_only, exports_its_header_only)
+static struct private_daemon d;
+static void *library;
+static pthread_barrier_t steps;
+
+static void *use_and_outlive(void *arg)
+{
+	int (*open)(const char *, const struct shale_options *, struct shale_db **);
+	int (*ping)(struct shale_db *);
+	void (*close)(struct shale_db *);
+	struct shale_db *db;
+
+	(void)arg;
+	*(void **)&open = dlsym(library, "shale_open");
+	*(void **)&ping = dlsym(library, "shale_ping");
+	*(void **)&close = dlsym(library, "shale_close");
+	ck_ok(open(d.socket, NULL, &db));
+	ck_ok(ping(db));
+	close(db);
+	pthread_barrier_wait(&steps);
+	pthread_barrier_wait(&steps);
+	return NULL;
+}
+
+/* A plugin that used it may be closed while threads that made calls still live: their ends must not run code that is gone. */
+START_TEST(threads_outlive_dlclose)
+{
+	char path[600];
+	pthread_t thread;
+
+	proc_begin(&d);
+	snprintf(path, sizeof(path), "%s/libshale.so.0", proc_build());
+	library = dlopen(path, RTLD_NOW | RTLD_LOCAL);
+	ck_assert_msg(library != NULL, "%s", dlerror());
+	ck_ok(pthread_barrier_init(&steps, NULL, 2));
+	ck_ok(pthread_create(&thread, NULL, use_and_outlive, NULL));
+	pthread_barrier_wait(&steps);
+	dlclose(library);
+	pthread_barrier_wait(&steps);
+	pthread_join(thread, NULL);
+	proc_stop(&d);
+	private_daemon_fini(&d);
+}
+END_TEST
+
+TEST_MAIN("library", 60, needs_libc_only, exports_its_header_only, threads_outlive_dlclose)
