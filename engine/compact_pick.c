@@ -29,7 +29,7 @@
 
 const char *compaction_reason_name(enum compaction_reason r)
 {
-	static const char *const names[REASON_COUNT] = {"flush", "manual", "size", "seek"};
+	static const char *const names[REASON_COUNT] = {"flush", "manual", "size", "seek", "tombstones"};
 
 	return (unsigned)r < REASON_COUNT ? names[r] : "unknown";
 }
@@ -293,11 +293,10 @@ static int plan_commit(struct plan *p, enum compaction_reason reason, struct com
 	return 0;
 }
 
-/* ---- by size ---- */
+/* ---- from one file ---- */
 
-/* A job that begins with @first, or NULL when it conflicts or memory is short. */
-static struct compaction *pick_from(struct version_set *vs, const struct running *running, unsigned level,
-				    struct file_meta *first)
+struct compaction *compact_pick_file(struct version_set *vs, const struct running *running, unsigned level,
+				     struct file_meta *first, enum compaction_reason reason)
 {
 	struct plan p = {.vs = vs, .running = running, .v = vs->current, .level = level};
 	struct slice smallest = key_buf_slice(&first->smallest), largest = key_buf_slice(&first->largest);
@@ -318,10 +317,12 @@ static struct compaction *pick_from(struct version_set *vs, const struct running
 	if (rc == 0)
 		rc = plan_complete(&p);
 	if (rc == 0)
-		plan_commit(&p, REASON_SIZE, &c);
+		plan_commit(&p, reason, &c);
 	plan_fini(&p);
 	return c;
 }
+
+/* ---- by size ---- */
 
 /* Level 0 lists its newest file first; a walk in order of age takes the oldest first, as its keys should go down first. */
 static struct file_meta *walk_file(const struct version *v, unsigned level, size_t i)
@@ -351,7 +352,7 @@ static struct compaction *pick_at_level(struct version_set *vs, const struct run
 	struct compaction *c = NULL;
 
 	for (size_t i = 0; i < n && !c; i++)
-		c = pick_from(vs, running, level, walk_file(v, level, (start + i) % n));
+		c = compact_pick_file(vs, running, level, walk_file(v, level, (start + i) % n), REASON_SIZE);
 	return c;
 }
 
@@ -461,6 +462,47 @@ int compact_pick_manual(struct version_set *vs, const struct running *running, u
 		compaction_free(c);
 		return rc;
 	}
+	*out = c;
+	return 0;
+}
+
+/* ---- in place ---- */
+
+/* Something that runs reads or writes the user keys [smallest, largest] of @level. */
+static bool in_use(const struct running *running, unsigned level, struct slice smallest, struct slice largest)
+{
+	for (const struct compaction *r = running->head; r; r = r->next) {
+		if ((r->level == level || r->output_level == level) &&
+		    ranges_meet(smallest, largest, key_buf_slice(&r->smallest), key_buf_slice(&r->largest)))
+			return true;
+	}
+	return false;
+}
+
+int compact_pick_rewrite(struct version_set *vs, const struct running *running, unsigned level, size_t first,
+			 size_t count, enum compaction_reason reason, struct compaction **out)
+{
+	struct file_meta **files = &vs->current->files[level][first];
+	struct slice smallest = ikey_user(key_buf_slice(&files[0]->smallest));
+	struct slice largest = ikey_user(key_buf_slice(&files[count - 1]->largest));
+	struct compaction *c;
+
+	assert(level > 0 && count > 0); /* files of level 0 overlap: what one hides may lie in another */
+	if (any_compacting(files, count) || in_use(running, level, smallest, largest))
+		return -EAGAIN;
+	c = calloc(1, sizeof(*c));
+	if (!c)
+		return -ENOMEM;
+	c->reason = reason;
+	c->level = c->output_level = level;
+	c->inputs[0] = malloc(count * sizeof(*files));
+	if (!c->inputs[0] || key_buf_set(&c->smallest, smallest) < 0 || key_buf_set(&c->largest, largest) < 0) {
+		compaction_free(c);
+		return -ENOMEM;
+	}
+	memcpy(c->inputs[0], files, count * sizeof(*files));
+	c->input_count[0] = count;
+	c->version = version_ref(vs->current);
 	*out = c;
 	return 0;
 }

@@ -15,12 +15,13 @@ enum compaction_reason {
 	REASON_MANUAL, /* somebody asked */
 	REASON_SIZE,   /* a level is over its target */
 	REASON_SEEK,   /* a file was probed in vain too often */
+	REASON_TOMBSTONES, /* a file holds mostly what nobody will read: deletions, and versions that newer ones hide */
 	REASON_COUNT
 };
 
 const char *compaction_reason_name(enum compaction_reason r);
 
-/* One compaction of @level into @level + 1. */
+/* One compaction of @level into @level + 1, or (a rewrite) into @level itself, without inputs[1]. */
 struct compaction {
 	enum compaction_reason reason;
 	unsigned level;            /* inputs[0] */
@@ -45,6 +46,20 @@ struct running {
 
 /* The next size-triggered compaction that conflicts with nothing that runs, or NULL. Moves compact_pointer[level] at once. -ENOMEM counts as none. */
 struct compaction *compact_pick_size(struct version_set *vs, const struct running *running);
+
+/*
+ * One that begins with @first of @level, for a @reason of the file's own (REASON_SEEK, REASON_TOMBSTONES), below the last level. NULL: it conflicts with what
+ * runs, or -ENOMEM.
+ */
+struct compaction *compact_pick_file(struct version_set *vs, const struct running *running, unsigned level, struct file_meta *first,
+				     enum compaction_reason reason);
+
+/*
+ * One that rewrites the @count files of @level from index @first in place; the caller sees to it that no user key goes on in the next. 0 and *@out,
+ * -EAGAIN when it must wait for a running job, -ENOMEM.
+ */
+int compact_pick_rewrite(struct version_set *vs, const struct running *running, unsigned level, size_t first, size_t count,
+			 enum compaction_reason reason, struct compaction **out);
 
 /* Whether any level's score asks for one (which may have to wait for running ones). */
 bool compact_needed(const struct version_set *vs);

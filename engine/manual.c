@@ -179,18 +179,6 @@ static bool wants_rewrite(const struct manual *m, const struct file_meta *f)
 	return !m->has_cursor || ikey_compare(key_buf_slice(&f->largest), key_buf_slice(&m->cursor)) > 0;
 }
 
-/* Something that runs reads or writes this range of the level. */
-static bool in_use(const struct engine *e, unsigned level, struct slice smallest, struct slice largest)
-{
-	for (const struct compaction *c = e->running.head; c; c = c->next) {
-		if ((c->level == level || c->output_level == level) &&
-		    slice_compare(key_buf_slice(&c->smallest), largest) <= 0 &&
-		    slice_compare(key_buf_slice(&c->largest), smallest) >= 0)
-			return true;
-	}
-	return false;
-}
-
 /* The run of files of m->level to rewrite next: [*@first_out, *@first_out + count). 0: none left. */
 static size_t bottom_run(const struct engine *e, const struct manual *m, size_t *first_out)
 {
@@ -216,52 +204,27 @@ static size_t bottom_run(const struct engine *e, const struct manual *m, size_t 
 	return n;
 }
 
-static struct compaction *rewrite_new(struct engine *e, unsigned level, size_t first, size_t count)
-{
-	struct file_meta **files = &e->versions.current->files[level][first];
-	struct compaction *c = calloc(1, sizeof(*c));
-
-	if (!c)
-		return NULL;
-	c->reason = REASON_MANUAL;
-	c->level = c->output_level = level;
-	c->inputs[0] = malloc(count * sizeof(*files));
-	if (!c->inputs[0] || key_buf_set(&c->smallest, smallest_user(files[0])) < 0 ||
-	    key_buf_set(&c->largest, largest_user(files[count - 1])) < 0) {
-		compaction_end(&e->running, c); /* which frees one that never began */
-		return NULL;
-	}
-	memcpy(c->inputs[0], files, count * sizeof(*files));
-	c->input_count[0] = count;
-	c->version = version_ref(e->versions.current);
-	return c;
-}
-
 static struct compaction *bottom_piece(struct engine *e, struct manual *m)
 {
 	struct file_meta **files = e->versions.current->files[m->level];
 	struct compaction *c = NULL;
 	size_t first, count = bottom_run(e, m, &first);
+	int rc;
 
 	if (!count) {
 		manual_end(m, 0);
 		return NULL;
 	}
-	for (size_t i = first; i < first + count; i++) {
-		if (files[i]->compacting) {
-			blocked_for_good(e, m);
-			return NULL;
-		}
-	}
-	if (in_use(e, m->level, smallest_user(files[first]), largest_user(files[first + count - 1]))) {
+	rc = compact_pick_rewrite(&e->versions, &e->running, m->level, first, count, REASON_MANUAL, &c);
+	if (rc == -EAGAIN) {
 		blocked_for_good(e, m);
 		return NULL;
 	}
-	c = rewrite_new(e, m->level, first, count);
-	if (!c || key_buf_set(&m->cursor, key_buf_slice(&files[first + count - 1]->largest)) < 0) {
-		manual_end(m, -ENOMEM);
-		if (c)
-			compaction_end(&e->running, c);
+	if (rc == 0)
+		rc = key_buf_set(&m->cursor, key_buf_slice(&files[first + count - 1]->largest));
+	if (rc < 0) {
+		manual_end(m, rc);
+		compaction_end(&e->running, c); /* frees one that never began */
 		return NULL;
 	}
 	m->has_cursor = true;
