@@ -92,16 +92,18 @@ START_TEST(wrong_directory)
 }
 END_TEST
 
+/* The program is opened before: its folder may be one that nobody else can reach. */
 static int as_nobody(void *arg)
 {
+	const char *const argv[] = {d.program, "--db", d.database, "--socket", d.socket, NULL};
+	int fd = open(d.log, O_WRONLY | O_CREAT | O_APPEND, 0666), program = open(d.program, O_RDONLY);
 	struct passwd *pw = getpwnam("nobody");
-	int fd = open(d.log, O_WRONLY | O_CREAT | O_APPEND, 0666);
 
 	(void)arg;
-	if (!pw || setgid(pw->pw_gid) < 0 || setuid(pw->pw_uid) < 0)
+	if (!pw || program < 0 || setgid(pw->pw_gid) < 0 || setuid(pw->pw_uid) < 0)
 		return 99;
 	dup2(fd, STDERR_FILENO);
-	execl(d.program, d.program, "--db", d.database, "--socket", d.socket, NULL);
+	fexecve(program, (char *const *)argv, environ);
 	return 98;
 }
 
