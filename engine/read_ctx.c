@@ -34,7 +34,7 @@ struct read_pins {
 	size_t block_count, block_cap, table_count, table_cap, held_count, held_cap;
 };
 
-/* One table to be opened (table == NULL) or one block to be read. */
+/* One table to be opened (table == NULL), one block to be read, or nothing (number 0, which no file has). */
 struct fetch {
 	struct fetch *next; /* in ctx->misses or ctx->failed */
 	struct read_ctx *ctx;
@@ -368,6 +368,8 @@ int read_ctx_fetch(struct read_ctx *ctx, void (*fetched)(struct read_ctx *ctx))
 		f->next = NULL;
 		if (f->table)
 			start_block(f);
+		else if (!f->number)
+			submit_result(f, 0);
 		else
 			start_table(f);
 	}
@@ -400,18 +402,13 @@ static void list_free(struct fetch **list)
 	}
 }
 
-void read_ctx_reset(struct read_ctx *ctx)
+static void drop_pins(struct read_ctx *ctx)
 {
 	struct read_pins *p = ctx->pins;
 
-	assert(ctx->in_flight == 0);
 	for (unsigned i = 0; i < ctx->held_count; i++)
 		block_unref(ctx->held[i]);
 	ctx->held_count = 0;
-	list_free(&ctx->misses);
-	list_free(&ctx->failed);
-	ctx->miss_count = 0;
-	ctx->error = 0;
 	if (!p)
 		return;
 	for (size_t i = 0; i < p->block_count; i++)
@@ -421,6 +418,22 @@ void read_ctx_reset(struct read_ctx *ctx)
 	for (size_t i = 0; i < p->held_count; i++)
 		block_unref(p->held[i]);
 	p->block_count = p->table_count = p->held_count = 0;
+}
+
+int read_ctx_yield(struct read_ctx *ctx)
+{
+	drop_pins(ctx);
+	return note(ctx, 0, 0, NULL, (struct block_handle){0});
+}
+
+void read_ctx_reset(struct read_ctx *ctx)
+{
+	assert(ctx->in_flight == 0);
+	list_free(&ctx->misses);
+	list_free(&ctx->failed);
+	ctx->miss_count = 0;
+	ctx->error = 0;
+	drop_pins(ctx);
 }
 
 void read_ctx_fini(struct read_ctx *ctx)

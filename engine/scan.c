@@ -9,7 +9,10 @@
  *	          the newest visible one so far is written at the end of @out without being counted: overwritten by a newer one, forgotten on a tombstone
  *
  * A miss needs no state but scan->last, which survives in the question: keys up to it are decided, so the next call seeks there and goes on. It is an
- * internal key whose trailer is a mark of ours: DECIDED, or (reverse only) PENDING: this key was being looked at, begin with it again.
+ * internal key whose trailer is a mark of ours: DECIDED, or PENDING: this key was being looked at, begin with it again.
+ *
+ * What is skipped has no bound: a million tombstones may lie before the next entry. After SKIP_MAX of them the scan gives way (read_ctx_yield), as if it
+ * had missed a block: others have their turn, blocks that it pinned are let go, and it goes on behind scan->last.
  *
  * @out may be memory that somebody else writes too: it is written, never read.
  */
@@ -18,6 +21,7 @@
 #include <stdlib.h>
 
 enum { READAHEAD_FIRST = 64 << 10, READAHEAD_MAX = 256 << 10 };
+enum { SKIP_MAX = 16 << 10, GIVE_WAY = READ_MISS + 1 };
 enum {
 	DECIDED = 0,
 	PENDING = 1
@@ -115,7 +119,12 @@ static int seek_forward(struct scan *s, struct iter *it)
 	struct key_buf target = {0};
 	int rc = 0;
 
-	if (s->last.size) {
+	if (s->last.size && ikey_trailer(key_buf_slice(&s->last)) == PENDING) {
+		rc = key_buf_set_internal(&target, ikey_user(key_buf_slice(&s->last)), s->sequence, IKEY_SEEK);
+		if (rc == 0)
+			iter_seek(it, key_buf_slice(&target));
+		key_buf_fini(&target);
+	} else if (s->last.size) {
 		iter_seek(it, key_buf_slice(&s->last)); /* DECIDED: behind every version of it */
 	} else if (s->has_start) {
 		/* Behind every version of the start key, or before those that can be seen. */
@@ -130,16 +139,36 @@ static int seek_forward(struct scan *s, struct iter *it)
 	return rc;
 }
 
+static bool decided(const struct scan *s, struct slice user)
+{
+	return seen_before(s, user) && ikey_trailer(key_buf_slice(&s->last)) == DECIDED;
+}
+
+/* The chunk goes on later, at @user or behind it. GIVE_WAY or -ENOMEM. */
+static int give_way(struct scan *s, struct slice user)
+{
+	int rc = decided(s, user) ? 0 : key_buf_set_internal(&s->last, user, 0, PENDING);
+
+	return rc < 0 ? rc : GIVE_WAY;
+}
+
 static int scan_forward(struct scan *s, struct iter *it)
 {
+	unsigned skipped = 0;
 	int rc = seek_forward(s, it);
 
 	for (; rc == 0 && it->valid; iter_next(it)) {
 		struct slice user = ikey_user(it->key);
+		bool hidden = ikey_sequence(it->key) > s->sequence;
 		size_t size, needed;
 
-		if (ikey_sequence(it->key) > s->sequence || seen_before(s, user))
+		if (hidden || decided(s, user)) {
+			if (hidden && s->has_limit && slice_compare(user, s->limit) >= 0)
+				return 0;
+			if (unlikely(++skipped >= SKIP_MAX))
+				return give_way(s, user);
 			continue;
+		}
 		if (s->has_limit && slice_compare(user, s->limit) >= 0)
 			return 0;
 		if (ikey_kind(it->key) == IKEY_VALUE) {
@@ -152,10 +181,14 @@ static int scan_forward(struct scan *s, struct iter *it)
 			}
 			s->used += size;
 			s->count++;
+		} else {
+			skipped++;
 		}
 		rc = key_buf_set_internal(&s->last, user, 0, DECIDED);
+		if (rc == 0 && unlikely(skipped >= SKIP_MAX))
+			rc = GIVE_WAY;
 	}
-	return rc < 0 ? rc : it->status;
+	return rc ? rc : it->status;
 }
 
 /* ---- reverse ---- */
@@ -225,6 +258,7 @@ static bool decide(struct scan *s, const struct candidate *c)
 static int scan_reverse(struct scan *s, struct iter *it)
 {
 	struct candidate now = {0};
+	unsigned looked_at = 0;
 	bool looking = false;
 	int rc = seek_reverse(s, it);
 
@@ -235,6 +269,9 @@ static int scan_reverse(struct scan *s, struct iter *it)
 			if (!decide(s, &now))
 				return 0;
 			looking = false;
+			if (unlikely(looked_at >=
+				     SKIP_MAX)) /* between keys only: all versions of one are seen at once */
+				return GIVE_WAY;
 		}
 		if (!looking) {
 			if (s->has_limit && slice_compare(user, s->limit) < 0)
@@ -247,6 +284,7 @@ static int scan_reverse(struct scan *s, struct iter *it)
 			now = (struct candidate){0};
 			looking = true;
 		}
+		looked_at++;
 		if (ikey_sequence(it->key) > s->sequence)
 			continue;
 		now.visible = ikey_kind(it->key) == IKEY_VALUE;
@@ -280,6 +318,8 @@ int engine_scan(struct view *v, struct read_ctx *ctx, struct scan *s)
 	s->more = false;
 	rc = s->reverse ? scan_reverse(s, it) : scan_forward(s, it);
 	iter_free(it);
+	if (unlikely(rc == GIVE_WAY))
+		return read_ctx_yield(ctx);
 	if (rc == READ_MISS && !s->reverse && s->count)
 		read_ahead(ctx, s);
 	return rc;

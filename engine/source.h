@@ -70,6 +70,12 @@ const struct err_info *read_ctx_error(const struct read_ctx *ctx);
  */
 int read_ctx_fetch(struct read_ctx *ctx, void (*fetched)(struct read_ctx *ctx));
 
+/*
+ * For a probe that must not go on for now: drops pins (nothing of an earlier answer may be in use) and notes a fetch of nothing, so that the
+ * caller comes back by way of the queue, after others had their turn. READ_MISS, or -ENOMEM.
+ */
+int read_ctx_yield(struct read_ctx *ctx);
+
 /* Drops pins, ready for another request. Nothing may be in flight. */
 void read_ctx_reset(struct read_ctx *ctx);
 

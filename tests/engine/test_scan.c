@@ -227,6 +227,91 @@ START_TEST(misses_lose_nothing)
 }
 END_TEST
 
+/* One chunk over all of @s's range; how often the scan came back to be called again. */
+static unsigned rounds(struct world *w, struct scan *s)
+{
+	struct view *v = engine_view(w->e);
+	struct read_ctx ctx;
+	unsigned n = 0;
+	int rc;
+
+	read_ctx_init(&ctx, engine_read_shared(w->e));
+	while ((rc = engine_scan(v, &ctx, s)) == READ_MISS) {
+		ck_assert_uint_lt(++n, 1000);
+		world_fetch(w, &ctx);
+	}
+	ck_ok(rc);
+	read_ctx_fini(&ctx);
+	view_unref(v);
+	return n;
+}
+
+/*
+ * A scan over what it must skip gives way to others now and then, and ends where it should: over tombstones (0), keys newer than its
+ * sequence (1), and one key with a great many newer versions (2); in both directions, in the memtable and in tables.
+ */
+START_TEST(long_skips_give_way)
+{
+	enum { SKIPPED = 50000 };
+	bool tables = _i & 1;
+	int kind = _i / 2;
+	uint64_t pinned;
+	struct world w;
+	char key[16];
+
+	world_init(&w, IO_BACKEND_POSIX);
+	w.options.write_buffer_bytes = 32 << 20;
+	world_open(&w);
+	put(&w, "a", "1");
+	put(&w, "m", "2");
+	put(&w, "z", "3");
+	ck_ok(engine_snapshot_take(w.e, &pinned));
+	for (unsigned i = 0; i < SKIPPED; i++) {
+		snprintf(key, sizeof(key), "k%06u", i);
+		if (kind == 0)
+			world_delete(&w, slice_str(key));
+		else
+			put(&w, kind == 1 ? key : "m", "new");
+	}
+	if (kind == 0)
+		pinned = engine_last_sequence(w.e);
+	if (tables)
+		world_flush(&w);
+	for (int reverse = 0; reverse < 2; reverse++) {
+		unsigned char out[256];
+		const unsigned char *at = out;
+		struct scan s = {.sequence = pinned, .reverse = reverse, .out = out, .out_size = sizeof(out)};
+		struct slice k, v;
+		unsigned n = rounds(&w, &s);
+
+		if (!tables && !(reverse && kind == 2))
+			ck_assert_uint_eq(n, kind == 2 ? 1 : 3); /* a seek passes all versions of one key */
+		ck_assert_uint_eq(s.count, 3);
+		ck_assert(!s.more);
+		for (int i = 0; i < 3; i++) {
+			ck_assert(scan_entry(&at, out + s.used, &k, &v));
+			ck_assert_int_eq(k.data[0], "amz"[reverse ? 2 - i : i]);
+			ck_assert_int_eq(v.data[0], "123"[reverse ? 2 - i : i]);
+		}
+		scan_fini(&s);
+	}
+	/* A limit is heeded also where all behind it is hidden. */
+	if (kind == 1) {
+		unsigned char out[64];
+		struct scan s = {.sequence = pinned,
+				 .has_limit = true,
+				 .limit = slice_str("b"),
+				 .out = out,
+				 .out_size = sizeof(out)};
+
+		ck_assert_uint_le(rounds(&w, &s), tables ? 4 : 0);
+		ck_assert_uint_eq(s.count, 1);
+		scan_fini(&s);
+	}
+	world_fini(&w);
+}
+END_TEST
+
 int main(void)
 {
 	Suite *s = suite_create("scan");
@@ -241,6 +326,7 @@ int main(void)
 	tcase_add_test(t, chunks_end_and_say_so);
 	tcase_add_loop_test(t, empty_key, 0, 2);
 	tcase_add_loop_test(t, misses_lose_nothing, 0, 2);
+	tcase_add_loop_test(t, long_skips_give_way, 0, 6);
 	suite_add_tcase(s, t);
 	runner = srunner_create(s);
 	srunner_run_all(runner, CK_ENV);
