@@ -32,7 +32,8 @@ struct merge {
 	bool bad_input; /* a key that is not where it must be */
 	struct file_meta **made;
 	size_t made_count;
-	uint64_t shadowed, tombstones, bytes_written;
+	struct job_note *note;
+	struct job_record did; /* entries and bytes, until they are counted */
 };
 
 static int merge_close_output(struct merge *m, struct err_info *err)
@@ -51,7 +52,7 @@ static int merge_close_output(struct merge *m, struct err_info *err)
 	if (rc < 0)
 		return rc;
 	m->made[m->made_count++] = meta;
-	m->bytes_written += meta->size;
+	m->did.bytes_written += meta->size;
 	return 0;
 }
 
@@ -72,11 +73,11 @@ static int merge_entry(struct merge *m, struct slice ikey, struct slice value, s
 			return rc;
 	}
 	if (verdict == VERDICT_SHADOWED) {
-		m->shadowed++;
+		m->did.dropped_shadowed++;
 		return 0;
 	}
 	if (verdict == VERDICT_TOMBSTONE && compaction_is_base_level(&m->cursor, ikey_user(ikey))) {
-		m->tombstones++; /* what is older of this key lies in the same stripe and is shadowed */
+		m->did.dropped_tombstone++; /* what is older of this key lies in the same stripe and is shadowed */
 		return 0;
 	}
 	if (!output_is_open(&m->out)) {
@@ -126,12 +127,14 @@ static bool outputs_fit(const struct merge *m)
 static int merge_all(struct merge *m, struct iter *it, struct direct_source *src, bool *reading_out,
 		     struct err_info *err)
 {
-	unsigned n = 0;
 	int rc;
 
 	for (iter_seek_first(it); it->valid; iter_next(it)) {
-		if ((++n & 255) == 0 && atomic_load_explicit(&m->engine->stopping, memory_order_relaxed))
-			return -ECANCELED;
+		if ((++m->did.entries_in & 255) == 0) {
+			if (atomic_load_explicit(&m->engine->stopping, memory_order_relaxed))
+				return -ECANCELED;
+			job_note_done(m->note, direct_source_bytes_read(src));
+		}
 		rc = merge_entry(m, it->key, it->value, err);
 		if (m->bad_input)
 			return out_of_order(m, reading_out, err);
@@ -230,7 +233,8 @@ static int install(struct engine *e, struct compaction *c, struct file_meta **ma
 	return edit_apply(e, edit, q, err);
 }
 
-static int move_table(struct engine *e, struct compaction *c, struct io_queue *q, struct err_info *err)
+static int move_table(struct engine *e, struct compaction *c, struct job_note *note, struct io_queue *q,
+		      struct err_info *err)
 {
 	struct edit edit;
 	int rc = install(e, c, c->inputs[0], 1, &edit, q, err);
@@ -240,34 +244,33 @@ static int move_table(struct engine *e, struct compaction *c, struct io_queue *q
 	if (rc == 0) {
 		e->stats.trivial_moves++;
 		e->stats.level[c->output_level].moved++;
+		joblog_count(e, note, c->output_level, &(struct job_record){0});
 		version_installed(e);
 	}
 	pthread_mutex_unlock(&e->lock);
 	return rc;
 }
 
-static void count_work(struct engine *e, const struct merge *m, uint64_t bytes_read, uint64_t micros)
+static void count_work(struct engine *e, struct merge *m, uint64_t bytes_read, uint64_t micros)
 {
 	struct engine_level_stats *level = &e->stats.level[m->c->output_level];
 
+	m->did.bytes_read = bytes_read;
 	pthread_mutex_lock(&e->lock);
 	e->stats.compactions++;
 	e->stats.compaction_bytes_read += bytes_read;
-	e->stats.compaction_bytes_written += m->bytes_written;
-	e->stats.dropped_shadowed += m->shadowed;
-	e->stats.dropped_tombstone += m->tombstones;
+	e->stats.compaction_bytes_written += m->did.bytes_written;
+	joblog_count(e, m->note, m->c->output_level, &m->did);
 	level->compactions++;
-	level->bytes_read += bytes_read;
-	level->bytes_written += m->bytes_written;
 	level->micros += micros;
 	version_installed(e);
 	pthread_mutex_unlock(&e->lock);
 }
 
-static int merge_tables(struct engine *e, struct compaction *c, struct io_queue *q, bool *reading_out,
-			struct err_info *err)
+static int merge_tables(struct engine *e, struct compaction *c, struct job_note *note, struct io_queue *q,
+			bool *reading_out, struct err_info *err)
 {
-	struct merge m = {.engine = e, .c = c, .queue = q};
+	struct merge m = {.engine = e, .c = c, .queue = q, .note = note};
 	uint64_t begin = io_now_ns(e->env);
 	struct direct_source *src = NULL;
 	struct edit edit;
@@ -297,10 +300,11 @@ static int merge_tables(struct engine *e, struct compaction *c, struct io_queue 
 	return rc;
 }
 
-int compaction_run(struct engine *e, struct compaction *c, struct io_queue *q, bool *reading_out, struct err_info *err)
+int compaction_run(struct engine *e, struct compaction *c, struct job_note *note, struct io_queue *q, bool *reading_out,
+		   struct err_info *err)
 {
 	*reading_out = false;
 	if (c->trivial)
-		return move_table(e, c, q, err);
-	return merge_tables(e, c, q, reading_out, err);
+		return move_table(e, c, note, q, err);
+	return merge_tables(e, c, note, q, reading_out, err);
 }

@@ -328,13 +328,46 @@ void engine_abandon(struct engine *e)
 static void fill_levels(const struct engine *e, struct engine_stats *out)
 {
 	const struct version *v = e->versions.current;
+	uint64_t largest_run = 0;
 
 	for (unsigned level = 0; level < LEVELS; level++) {
-		out->level[level].files = v->count[level];
-		out->level[level].bytes = v->bytes[level];
-		out->level[level].score = v->score[level];
+		struct engine_level_stats *l = &out->level[level];
+
+		l->files = v->count[level];
+		l->bytes = v->bytes[level];
+		l->score = v->score[level];
+		l->target_bytes = level ? level_target(&e->options.levels, level) : 0;
 		out->live_files += v->count[level];
 		out->live_bytes += v->bytes[level];
+		if (level && v->bytes[level] > largest_run)
+			largest_run = v->bytes[level];
+		/* The last level has no target: nothing lies below it. Level 0 goes down as a whole. */
+		if (level && level < LEVELS - 1 && v->bytes[level] > l->target_bytes)
+			out->debt_bytes += v->bytes[level] - l->target_bytes;
+		else if (!level && v->count[0] >= e->options.levels.l0_compaction_trigger)
+			out->debt_bytes += v->bytes[0];
+	}
+	for (size_t i = 0; i < v->count[0]; i++) {
+		if (v->files[0][i]->size > largest_run)
+			largest_run = v->files[0][i]->size;
+	}
+	out->space_amplification = largest_run ? (double)out->live_bytes / (double)largest_run : 0;
+	if (out->flush_bytes)
+		out->write_amplification =
+			(double)(out->flush_bytes + out->compaction_bytes_written) / (double)out->flush_bytes;
+}
+
+static void fill_busy(const struct engine *e, struct engine_stats *out)
+{
+	for (const struct job_note *n = e->jobs.running; n; n = n->next) {
+		const struct job_record *r = &n->record;
+
+		for (unsigned which = 0; r->kind == JOB_COMPACT && which < 2; which++) {
+			struct engine_level_stats *l = &out->level[which ? r->output_level : r->level];
+
+			l->busy_files += r->files[which];
+			l->busy_bytes += r->bytes[which];
+		}
 	}
 }
 
@@ -345,6 +378,9 @@ void engine_stats(struct engine *e, struct engine_stats *out)
 	pthread_mutex_lock(&e->lock);
 	s = e->stats;
 	fill_levels(e, &s);
+	fill_busy(e, &s);
+	for (const struct version *v = e->versions.versions.next; v != &e->versions.versions; v = v->next)
+		s.live_versions++;
 	s.memtable_bytes = memtable_used(e->mem);
 	for (unsigned i = 0; i < e->immutable_count; i++)
 		s.memtable_bytes += memtable_used(e->immutables[i].mem);

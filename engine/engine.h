@@ -195,6 +195,18 @@ bool engine_retry(struct engine *e);
 struct engine_level_stats {
 	uint64_t files, bytes, compactions, bytes_read, bytes_written, micros, moved;
 	double score;
+	uint64_t target_bytes;                          /* of level 1 and below */
+	uint64_t busy_files, busy_bytes;                /* inputs of what runs now */
+	uint64_t entries_in, dropped_shadowed, dropped_tombstone; /* of merges and flushes into this level */
+	uint64_t by_reason[REASON_COUNT];               /* jobs that put something into this level */
+};
+
+/* The manual compaction that is being worked on. */
+struct engine_manual_stats {
+	uint64_t requests;               /* that wait or run */
+	uint64_t level, last_level;      /* it reads this one, and ends with that one */
+	uint64_t pieces;                 /* done */
+	uint64_t bytes_done, bytes_total; /* total: as it looked when it began, an estimate */
 };
 
 struct engine_stats {
@@ -204,6 +216,15 @@ struct engine_stats {
 	uint64_t jobs_running, jobs_failed, jobs_ever;
 	uint64_t wal_bytes, wal_syncs, log_number, manifest_number;
 	uint64_t live_files, live_bytes, obsolete_waiting, tables_open;
+	uint64_t live_versions;         /* more than one: something still reads an older state */
+	uint64_t debt_bytes;            /* over the targets of their levels: what compactions will have to move */
+	/*
+	 * Tables written for each byte that was flushed, since the open; 0 before the first flush. The log adds one more.
+	 * Bytes of all tables for each byte of the largest sorted run (a level from 1 on, or a level-0 table), which holds each key about
+	 * once: never below the truth as long as few of its entries are deletions; 0 without tables.
+	 */
+	double write_amplification, space_amplification;
+	struct engine_manual_stats manual;
 	struct block_cache_stats cache;
 	struct engine_level_stats level[LEVELS];
 };

@@ -17,6 +17,7 @@
 
 #include "engine/engine.h"
 #include "engine/filename.h"
+#include "engine/joblog.h"
 #include "engine/wal.h"
 
 enum { IMMUTABLES_MAX = 16 };
@@ -106,6 +107,7 @@ struct engine {
 	struct err_info error; /* words for failed, paused or the last read error */
 	unsigned compactions_running;
 	struct engine_stats stats; /* the counters of it that only ever grow */
+	struct joblog jobs;
 };
 
 /* ---- view.c ---- */
@@ -227,14 +229,19 @@ struct job {
 	struct manual *manual;
 	struct obsolete *obsolete; /* JOB_DELETE: taken from the engine's list */
 	size_t obsolete_count;
+	struct job_note note;
 };
 
-/* A table of @mem's entries, not yet installed; *@meta_out is NULL when there are none. For flush and recovery. */
-int flush_build(struct engine *e, struct io_queue *q, struct memtable *mem, struct file_meta **meta_out,
-		uint64_t *shadowed_out, struct err_info *err);
-int flush_run(struct engine *e, struct io_queue *q, struct err_info *err);
+/*
+ * A table of @mem's entries, not yet installed; *@meta_out is NULL when there are none. For flush and recovery. @note: to be told how
+ * far it is, or NULL. *@did_out: entries in and dropped.
+ */
+int flush_build(struct engine *e, struct io_queue *q, struct memtable *mem, struct job_note *note,
+		struct file_meta **meta_out, struct job_record *did_out, struct err_info *err);
+int flush_run(struct engine *e, struct job_note *note, struct io_queue *q, struct err_info *err);
 /* *@reading_out: it failed because its inputs could not be read. */
-int compaction_run(struct engine *e, struct compaction *c, struct io_queue *q, bool *reading_out, struct err_info *err);
+int compaction_run(struct engine *e, struct compaction *c, struct job_note *note, struct io_queue *q,
+		   bool *reading_out, struct err_info *err);
 
 /* Under the lock: a file to delete later. Out of memory leaves it for the sweep at the next open. */
 void obsolete_add(struct engine *e, enum file_type type, uint64_t number);

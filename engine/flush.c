@@ -15,22 +15,27 @@
 
 /* Entries of @it that anybody can see, into @o, which is opened at the first. */
 static int build(struct engine *e, struct io_queue *q, struct iter *it, struct survivor *keep, struct output *o,
-		 uint64_t *shadowed, struct err_info *err)
+		 struct job_note *note, struct job_record *did, struct err_info *err)
 {
-	unsigned n = 0;
+	uint64_t bytes = 0;
 
 	for (iter_seek_first(it); it->valid; iter_next(it)) {
 		enum verdict verdict;
 		bool new_user;
 		int rc;
 
-		if ((++n & 255) == 0 && atomic_load_explicit(&e->stopping, memory_order_relaxed))
-			return -ECANCELED;
+		bytes += it->key.size + it->value.size;
+		if ((++did->entries_in & 255) == 0) {
+			if (atomic_load_explicit(&e->stopping, memory_order_relaxed))
+				return -ECANCELED;
+			if (note)
+				job_note_done(note, bytes);
+		}
 		rc = survivor_judge(keep, it->key, &verdict, &new_user);
 		if (rc < 0)
 			return err_set(err, rc, "no memory for a key");
 		if (verdict == VERDICT_SHADOWED) { /* tombstones stay: deeper levels may hold the key */
-			(*shadowed)++;
+			did->dropped_shadowed++;
 			continue;
 		}
 		if (!output_is_open(o)) {
@@ -45,14 +50,14 @@ static int build(struct engine *e, struct io_queue *q, struct iter *it, struct s
 	return it->status;
 }
 
-int flush_build(struct engine *e, struct io_queue *q, struct memtable *mem, struct file_meta **meta_out,
-		uint64_t *shadowed_out, struct err_info *err)
+int flush_build(struct engine *e, struct io_queue *q, struct memtable *mem, struct job_note *note,
+		struct file_meta **meta_out, struct job_record *did_out, struct err_info *err)
 {
+	struct job_record did = {0};
 	struct survivor keep;
 	struct output out = {0};
 	struct file_meta *meta = NULL;
 	struct iter *it = NULL;
-	uint64_t shadowed = 0;
 	int rc;
 
 	rc = survivor_init(&keep, e);
@@ -62,7 +67,7 @@ int flush_build(struct engine *e, struct io_queue *q, struct memtable *mem, stru
 		survivor_fini(&keep);
 		return err_set(err, rc, "no memory to flush a memtable");
 	}
-	rc = build(e, q, it, &keep, &out, &shadowed, err);
+	rc = build(e, q, it, &keep, &out, note, &did, err);
 	if (rc == 0 && output_is_open(&out))
 		rc = output_finish(&out, &meta, err);
 	if (rc < 0)
@@ -72,7 +77,8 @@ int flush_build(struct engine *e, struct io_queue *q, struct memtable *mem, stru
 	if (rc < 0)
 		return rc;
 	*meta_out = meta;
-	*shadowed_out = shadowed;
+	did.bytes_written = meta ? meta->size : 0;
+	*did_out = did;
 	return 0;
 }
 
@@ -96,7 +102,8 @@ static struct compaction *in_flight(struct engine *e, const struct file_meta *me
 	return c;
 }
 
-static void installed(struct engine *e, uint64_t bytes, unsigned level, uint64_t micros, uint64_t shadowed)
+static void installed(struct engine *e, struct job_note *note, const struct job_record *did, unsigned level,
+		      uint64_t micros)
 {
 	struct immutable done;
 
@@ -108,17 +115,18 @@ static void installed(struct engine *e, uint64_t bytes, unsigned level, uint64_t
 	obsolete_add(e, FILE_LOG, memtable_log_number(done.mem));
 	version_installed(e);
 	e->stats.flushes++;
-	e->stats.flush_bytes += bytes;
-	e->stats.dropped_shadowed += shadowed;
-	e->stats.level[level].bytes_written += bytes;
+	e->stats.flush_bytes += did->bytes_written;
+	joblog_count(e, note, level, did);
+	note->record.level = note->record.output_level = level;
 	e->stats.level[level].micros += micros;
 	pthread_mutex_unlock(&e->lock);
 	memtable_unref(done.mem);
 }
 
-int flush_run(struct engine *e, struct io_queue *q, struct err_info *err)
+int flush_run(struct engine *e, struct job_note *note, struct io_queue *q, struct err_info *err)
 {
-	uint64_t begin = io_now_ns(e->env), shadowed = 0, bytes = 0;
+	uint64_t begin = io_now_ns(e->env);
+	struct job_record did;
 	struct compaction *flight = NULL;
 	struct file_meta *meta = NULL;
 	struct immutable imm;
@@ -129,7 +137,7 @@ int flush_run(struct engine *e, struct io_queue *q, struct err_info *err)
 	pthread_mutex_lock(&e->lock);
 	imm = e->immutables[0]; /* ours until installed: only this job removes from the front */
 	pthread_mutex_unlock(&e->lock);
-	rc = flush_build(e, q, imm.mem, &meta, &shadowed, err);
+	rc = flush_build(e, q, imm.mem, note, &meta, &did, err);
 	if (rc < 0)
 		return rc;
 	edit_init(&edit);
@@ -137,10 +145,8 @@ int flush_run(struct engine *e, struct io_queue *q, struct err_info *err)
 	edit.log_number = imm.next_log;
 	edit.has_last_sequence = true;
 	edit.last_sequence = imm.last;
-	if (meta) {
-		bytes = meta->size;
+	if (meta)
 		rc = directory_sync(e, err);
-	}
 	if (meta && rc == 0) {
 		flight = in_flight(e, meta);
 		rc = flight ? edit_add_file(&edit, flight->output_level, meta) : -ENOMEM;
@@ -152,7 +158,7 @@ int flush_run(struct engine *e, struct io_queue *q, struct err_info *err)
 	if (flight)
 		level = flight->output_level;
 	if (rc == 0)
-		installed(e, bytes, level, (io_now_ns(e->env) - begin) / 1000, shadowed);
+		installed(e, note, &did, level, (io_now_ns(e->env) - begin) / 1000);
 	outputs_release(e, &edit, &meta, meta ? 1 : 0, rc == 0);
 	if (flight) {
 		pthread_mutex_lock(&e->lock);

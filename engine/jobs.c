@@ -88,6 +88,7 @@ static bool pick_compaction(struct engine *e, struct job *j)
 	e->compactions_running++;
 	j->kind = JOB_COMPACT;
 	j->reason = j->compaction->reason;
+	joblog_describe(&j->note, j->compaction);
 	return true;
 }
 
@@ -108,6 +109,8 @@ static bool next_job(struct engine *e, unsigned kinds, struct job *j)
 		e->flushing = true;
 		j->kind = JOB_FLUSH;
 		j->reason = REASON_FLUSH;
+		j->note.record.files[0] = 1;
+		j->note.record.bytes[0] = memtable_used(e->immutables[0].mem);
 		return true;
 	}
 	if (kinds & JOB_DELETE && e->obsolete_count && !e->deleting) {
@@ -115,6 +118,7 @@ static bool next_job(struct engine *e, unsigned kinds, struct job *j)
 		j->kind = JOB_DELETE;
 		j->obsolete = e->obsolete;
 		j->obsolete_count = e->obsolete_count;
+		j->note.record.files[0] = e->obsolete_count;
 		e->obsolete = NULL;
 		e->obsolete_count = e->obsolete_cap = 0;
 		return true;
@@ -133,6 +137,11 @@ struct job *engine_next_job(struct engine *e, unsigned kinds)
 	if (next_job(e, kinds, j)) {
 		e->stats.jobs_running++;
 		e->stats.jobs_ever++;
+		j->note.record.kind = j->kind;
+		j->note.record.reason = j->reason;
+		joblog_begin(&e->jobs, &j->note, io_now_ns(e->env));
+		if (j->kind & (JOB_FLUSH | JOB_COMPACT))
+			engine_wake_service(e); /* it shows them while they run */
 	} else {
 		free(j);
 		j = NULL;
@@ -163,9 +172,9 @@ static int run_log(struct engine *e, struct io_queue *q, struct err_info *err)
 	return rc;
 }
 
-static int run_flush(struct engine *e, struct io_queue *q, struct err_info *err)
+static int run_flush(struct engine *e, struct job *j, struct io_queue *q, struct err_info *err)
 {
-	int rc = flush_run(e, q, err);
+	int rc = flush_run(e, &j->note, q, err);
 
 	pthread_mutex_lock(&e->lock);
 	e->flushing = false;
@@ -212,7 +221,7 @@ void quarantine_clear(struct engine *e)
 /* *@reading_out: the failure touches the inputs' range alone. */
 static int run_compact(struct engine *e, struct job *j, struct io_queue *q, bool *reading_out, struct err_info *err)
 {
-	int rc = compaction_run(e, j->compaction, q, reading_out, err);
+	int rc = compaction_run(e, j->compaction, &j->note, q, reading_out, err);
 
 	pthread_mutex_lock(&e->lock);
 	e->compactions_running--;
@@ -272,7 +281,7 @@ int engine_run_job(struct engine *e, struct job *j, struct io_queue *queue)
 		rc = run_log(e, queue, &err);
 		break;
 	case JOB_FLUSH:
-		rc = run_flush(e, queue, &err);
+		rc = run_flush(e, j, queue, &err);
 		break;
 	case JOB_COMPACT:
 		rc = run_compact(e, j, queue, &reading, &err);
@@ -286,6 +295,7 @@ int engine_run_job(struct engine *e, struct job *j, struct io_queue *queue)
 	pthread_mutex_lock(&e->lock);
 	e->stats.jobs_running--;
 	e->stats.jobs_failed += rc < 0 && rc != -ECANCELED;
+	joblog_end(&e->jobs, &j->note, io_now_ns(e->env), rc);
 	engine_wake_jobs(e);
 	engine_wake_service(e);
 	pthread_mutex_unlock(&e->lock);

@@ -159,7 +159,7 @@ static int open_versions(struct engine *e, struct io_queue *q, const struct list
 static int replay_flush(struct replay *r, struct err_info *err)
 {
 	struct file_meta *meta = NULL, **grown;
-	uint64_t shadowed;
+	struct job_record did;
 	int rc;
 
 	if (!r->mem)
@@ -168,7 +168,7 @@ static int replay_flush(struct replay *r, struct err_info *err)
 	if (!grown)
 		return err_set(err, -ENOMEM, "no memory to replay a log");
 	r->made = grown;
-	rc = flush_build(r->engine, r->queue, r->mem, &meta, &shadowed, err);
+	rc = flush_build(r->engine, r->queue, r->mem, NULL, &meta, &did, err);
 	if (rc < 0)
 		return rc;
 	memtable_unref(r->mem);
