@@ -82,6 +82,8 @@ static const struct key keys[] = {
 	 "connected sessions (a thread of a client has one)"},
 	{"limits", "sessions_per_uid", T_COUNT, AT(sessions_per_uid), "512", 1, REGION_SESSIONS, NULL,
 	 "of those, sessions of one user"},
+	{"limits", "memory_per_uid", T_SIZE, AT(memory_per_uid), "2G", 256 * K, 1024 * G, NULL,
+	 "shared memory (in /dev/shm) of all sessions of one user"},
 	{"limits", "snapshots", T_COUNT, AT(snapshots), "256", 1, REGION_SNAPSHOTS, NULL,
 	 "snapshots that one session may hold at a time"},
 	{"limits", "handshake_ms", T_COUNT, AT(handshake_ms), "2000", 10, 600000, NULL,

@@ -32,7 +32,7 @@ struct config {
 	/* wal */
 	uint64_t wal_ring, wal_window; /* enum window_kind */
 	/* limits */
-	uint64_t max_key, max_request, sessions, sessions_per_uid, snapshots, handshake_ms;
+	uint64_t max_key, max_request, sessions, sessions_per_uid, memory_per_uid, snapshots, handshake_ms;
 	/* access */
 	uint64_t mode;
 	struct config_uids uids, read_only_uids;

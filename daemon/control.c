@@ -137,6 +137,21 @@ static void bound_wish(const struct config *config, const struct hello *h, bool 
 		.entries = rounded, .arena_size = align_up(arena, SHM_PAGE), .read_only = read_only};
 }
 
+/* 0, or a refusal with words: one user cannot fill /dev/shm. */
+static int check_memory(const struct control *c, uid_t uid, const struct session_wish *wish, struct err_info *err)
+{
+	uint64_t have = 0, want = channel_size(wish->entries, wish->arena_size);
+
+	for (const struct session *s = c->sessions; s; s = s->next)
+		have += s->uid == uid ? s->channel.size : 0;
+	if (have + want <= c->config->memory_per_uid)
+		return 0;
+	return err_set(err, -EDQUOT,
+		       "the sessions of user %u have %llu KiB of shared memory, %llu KiB more are too much "
+		       "(limits.memory_per_uid)",
+		       (unsigned)uid, (unsigned long long)(have >> 10), (unsigned long long)(want >> 10));
+}
+
 static void read_command(pid_t pid, char out[32])
 {
 	char path[64];
@@ -210,6 +225,9 @@ static int admit(struct control *c, struct connection *conn, const struct hello 
 	if (rc < 0)
 		return rc;
 	bound_wish(c->config, h, read_only, &wish);
+	rc = check_memory(c, conn->peer.uid, &wish, err);
+	if (rc < 0)
+		return rc;
 	rc = session_new(c->instance, take_id(c), &wish, &s, err);
 	if (rc < 0)
 		return rc;

@@ -123,6 +123,28 @@ START_TEST(sessions_of_a_user)
 }
 END_TEST
 
+/* So is the shared memory that they take; a larger channel than there is room for is refused, a smaller one is not. */
+START_TEST(memory_of_a_user)
+{
+	struct shale_options large = SHALE_OPTIONS_INIT;
+	struct shale_db *db, *more;
+
+	proc_init(&d, NULL, "limits.memory_per_uid=4M", NULL);
+	proc_start(&d);
+	wait_for_sessions(0);
+	large.arena_bytes = 5 << 20;
+	ck_ok(shale_open(d.socket, &large, &db)); /* the main session has a small arena of its own */
+	ck_assert_int_eq(shale_ping(db), -EDQUOT);
+	ck_assert_msg(strstr(shale_last_error(db), "memory_per_uid") != NULL, "%s", shale_last_error(db));
+	more = proc_open(&d);
+	ck_ok(shale_ping(more));
+	shale_close(more);
+	shale_close(db);
+	proc_stop(&d);
+	private_daemon_fini(&d);
+}
+END_TEST
+
 /* Who connects and says nothing is told to go after a while, and holds up nobody meanwhile. */
 START_TEST(silent_connection)
 {
@@ -180,7 +202,8 @@ START_TEST(no_descriptors)
 	struct welcome w;
 	int fd[MANY], n = 0;
 
-	proc_begin(&d);
+	proc_init(&d, NULL, "limits.handshake_ms=600000", NULL);
+	proc_start(&d);
 	db = proc_open(&d);
 	proc_put(db, "a", "1");
 	ck_ok(prlimit(d.pid, RLIMIT_NOFILE, NULL, &before));
@@ -445,6 +468,6 @@ START_TEST(notified)
 }
 END_TEST
 
-TEST_MAIN("sessions", 60, access_lists, sessions_of_a_user, silent_connection, many_silent_connections, no_descriptors,
-	  few_descriptors, children_keep_no_session, child_walks_on, clean_restarts_under_load, ended_while_recovering,
-	  notified)
+TEST_MAIN("sessions", 60, access_lists, sessions_of_a_user, memory_of_a_user, silent_connection,
+	  many_silent_connections, no_descriptors, few_descriptors, children_keep_no_session, child_walks_on,
+	  clean_restarts_under_load, ended_while_recovering, notified)
