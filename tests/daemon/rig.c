@@ -72,7 +72,8 @@ static void *serve(void *arg)
 		rig_work();
 	sem_post(&rig.ready);
 	rig.rc = service_run(&rig.service);
-	workers_stop(&rig.workers);
+	if (atomic_load_explicit(&rig.working, memory_order_acquire))
+		workers_stop(&rig.workers);
 	if (rig.rc < 0)
 		engine_abandon(rig.engine);
 	else
@@ -86,6 +87,7 @@ void rig_work(void)
 	struct err_info err = {0};
 
 	ck_ok(workers_start(&rig.workers, rig.env, rig.engine, 1, &err));
+	atomic_store_explicit(&rig.working, true, memory_order_release);
 }
 
 void rig_start(void)

@@ -20,6 +20,7 @@ struct rig {
 	bool no_workers;     /* nothing is flushed until rig_work() */
 	const char *setting; /* one more, or NULL */
 
+	_Atomic bool working;	/* rig_work() is over; release, pairs with the acquire before workers_stop() */
 	_Atomic bool fail_sync; /* the log's fdatasync fails from now on */
 	char *dir;
 	char instance[INSTANCE_LEN + 1];

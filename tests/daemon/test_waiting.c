@@ -220,6 +220,7 @@ END_TEST
 /* After a failed sync nobody knows what is on the disk: the write says so, the loop ends with the failure, nothing is retried. */
 START_TEST(failed_sync)
 {
+	struct region_stats stats;
 	struct client c, idle;
 
 	rig_start();
@@ -233,7 +234,8 @@ START_TEST(failed_sync)
 		nap();
 	while (ring_client_state(&c.ring) != CHANNEL_CLOSING || ring_client_state(&idle.ring) != CHANNEL_CLOSING)
 		nap();
-	ck_assert_str_ne(rig.region.stats->stats.last_error, "");
+	ck_ok(region_read_stats(&rig.region, &stats));
+	ck_assert_str_ne(stats.last_error, "");
 	rig_stop_as(-EBADF);
 	session_free(c.s);
 	session_free(idle.s);
