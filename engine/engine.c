@@ -368,6 +368,9 @@ static void fill_busy(const struct engine *e, struct engine_stats *out)
 			l->busy_files += r->files[which];
 			l->busy_bytes += r->bytes[which];
 		}
+		/* One piece at a time is worked on. */
+		if (r->kind == JOB_COMPACT && r->reason == REASON_MANUAL)
+			out->manual.bytes_done += job_note_progress(n);
 	}
 }
 
@@ -378,6 +381,7 @@ void engine_stats(struct engine *e, struct engine_stats *out)
 	pthread_mutex_lock(&e->lock);
 	s = e->stats;
 	fill_levels(e, &s);
+	manual_stats(e, &s.manual);
 	fill_busy(e, &s);
 	for (const struct version *v = e->versions.versions.next; v != &e->versions.versions; v = v->next)
 		s.live_versions++;

@@ -258,6 +258,8 @@ struct compaction *manual_next(struct engine *e, struct manual **manual_out);
 void manual_piece_done(struct engine *e, struct manual *m, const struct compaction *c, int rc);
 /* The service thread switched memtables (or had nothing to switch): requests that waited for it now wait for @ticket. Under the lock. */
 void manual_switched(struct engine *e, uint64_t ticket);
+/* Under the lock. */
+void manual_stats(const struct engine *e, struct engine_manual_stats *out);
 void manual_free_all(struct engine *e);
 
 #endif

@@ -35,7 +35,7 @@ void joblog_end(struct joblog *log, struct job_note *n, uint64_t now_ns, int rc)
 		*at = n->next;
 	n->record.micros = (now_ns - n->record.begin_ns) / 1000;
 	n->record.result = rc;
-	n->record.done = atomic_load_explicit(&n->done, memory_order_relaxed);
+	n->record.done = job_note_progress(n);
 	if (rc < 0 || n->record.kind == JOB_FLUSH || n->record.kind == JOB_COMPACT)
 		log->last[log->ended++ % JOBLOG_KEEP] = n->record;
 }
@@ -73,7 +73,7 @@ unsigned engine_jobs(struct engine *e, struct job_record *running, unsigned cap,
 		if (--i >= cap)
 			continue;
 		running[i] = n->record;
-		running[i].done = atomic_load_explicit(&n->done, memory_order_relaxed);
+		running[i].done = job_note_progress(n);
 	}
 	for (i = 0; i < JOBLOG_KEEP && i < log->ended; i++)
 		last[i] = log->last[(log->ended - 1 - i) % JOBLOG_KEEP];

@@ -45,6 +45,15 @@ static inline void job_note_done(struct job_note *n, uint64_t bytes)
 	atomic_store_explicit(&n->done, bytes, memory_order_relaxed);
 }
 
+/* What is done of the inputs; read-ahead and indices never make it more than the whole. */
+static inline uint64_t job_note_progress(const struct job_note *n)
+{
+	uint64_t done = atomic_load_explicit(&n->done, memory_order_relaxed);
+	uint64_t all = n->record.bytes[0] + n->record.bytes[1];
+
+	return done < all ? done : all;
+}
+
 /* Under the lock: the job was claimed; record.kind, reason and inputs are set. */
 void joblog_begin(struct joblog *log, struct job_note *n, uint64_t now_ns);
 /* What @c will read and write, into a note. Under the lock. */

@@ -29,6 +29,10 @@ struct manual {
 	bool has_cursor;
 	uint64_t first_number; /* tables from this number on were written after the request */
 	bool busy;	       /* a job has a piece of it */
+	bool cancelled;	       /* ends when that piece does */
+	bool one_level;	       /* only `only` goes down, and nothing else; the bottom is rewritten if it is that */
+	unsigned only;
+	uint64_t pieces, bytes_done, bytes_total; /* for engine_stats */
 	int rc;
 };
 
@@ -50,12 +54,15 @@ void manual_free_all(struct engine *e)
 	}
 }
 
-int engine_compact_start(struct engine *e, const struct slice *begin, const struct slice *end, uint64_t *ticket_out)
+static int start(struct engine *e, bool one_level, unsigned only, const struct slice *begin, const struct slice *end,
+		 uint64_t *ticket_out)
 {
 	struct manual *m = calloc(1, sizeof(*m)), **last;
 
 	if (!m)
 		return -ENOMEM;
+	m->one_level = one_level;
+	m->only = only;
 	m->has_begin = begin != NULL;
 	m->has_end = end != NULL;
 	if ((begin && key_buf_set(&m->begin, *begin) < 0) || (end && key_buf_set(&m->end, *end) < 0)) {
@@ -73,6 +80,17 @@ int engine_compact_start(struct engine *e, const struct slice *begin, const stru
 	*ticket_out = m->ticket;
 	pthread_mutex_unlock(&e->lock);
 	return 0;
+}
+
+int engine_compact_start(struct engine *e, const struct slice *begin, const struct slice *end, uint64_t *ticket_out)
+{
+	return start(e, false, 0, begin, end, ticket_out);
+}
+
+int engine_compact_level(struct engine *e, unsigned level, const struct slice *begin, const struct slice *end,
+			 uint64_t *ticket_out)
+{
+	return level < LEVELS ? start(e, true, level, begin, end, ticket_out) : -EINVAL;
 }
 
 void manual_switched(struct engine *e, uint64_t ticket)
@@ -106,13 +124,34 @@ int engine_compact_done(struct engine *e, uint64_t ticket)
 	return rc;
 }
 
-/* ---- pieces ---- */
-
 static void manual_end(struct manual *m, int rc)
 {
 	m->phase = PHASE_DONE;
 	m->rc = rc;
 }
+
+int engine_compact_cancel(struct engine *e, uint64_t ticket)
+{
+	struct manual *m;
+	int rc = -ENOENT;
+
+	pthread_mutex_lock(&e->lock);
+	for (m = e->manuals; m && m->ticket != ticket; m = m->next)
+		;
+	if (m && m->phase != PHASE_DONE) {
+		rc = 0;
+		m->cancelled = true;
+		if (!m->busy) {
+			manual_end(m, -ECANCELED);
+			engine_wake_jobs(e); /* the next request's turn */
+			engine_wake_service(e);
+		}
+	}
+	pthread_mutex_unlock(&e->lock);
+	return rc;
+}
+
+/* ---- pieces ---- */
 
 static void begin_level(struct manual *m, enum phase phase, unsigned level)
 {
@@ -132,6 +171,65 @@ static unsigned deepest(const struct engine *e, const struct manual *m)
 			return level;
 	}
 	return 1;
+}
+
+/* The last level that the request reads. */
+static unsigned last_level(const struct engine *e, const struct manual *m)
+{
+	return m->one_level ? m->only : deepest(e, m);
+}
+
+static uint64_t bytes_in_range(const struct engine *e, const struct manual *m, unsigned level)
+{
+	const struct version *v = e->versions.current;
+	uint64_t sum = 0;
+
+	for (size_t i = 0; i < v->count[level]; i++) {
+		const struct file_meta *f = v->files[level][i];
+
+		if ((!m->has_begin ||
+		     slice_compare(ikey_user(key_buf_slice(&f->largest)), key_buf_slice(&m->begin)) >= 0) &&
+		    (!m->has_end || slice_compare(ikey_user(key_buf_slice(&f->smallest)), key_buf_slice(&m->end)) <= 0))
+			sum += f->size;
+	}
+	return sum;
+}
+
+/* As if every byte of a level went on to the next: what is dropped or moved on the way makes it less. */
+static uint64_t bytes_to_read(const struct engine *e, const struct manual *m)
+{
+	uint64_t carried, total = 0;
+
+	if (m->one_level) {
+		return bytes_in_range(e, m, m->only) + (m->only + 1 < LEVELS ? bytes_in_range(e, m, m->only + 1) : 0);
+	}
+	carried = bytes_in_range(e, m, 0);
+	for (unsigned level = 1, last = deepest(e, m); level <= last; level++) {
+		carried += bytes_in_range(e, m, level);
+		total += carried;
+	}
+	return total;
+}
+
+void manual_stats(const struct engine *e, struct engine_manual_stats *out)
+{
+	const struct manual *at = NULL;
+
+	*out = (struct engine_manual_stats){0};
+	for (const struct manual *m = e->manuals; m; m = m->next) {
+		if (m->phase == PHASE_DONE)
+			continue;
+		out->requests++;
+		if (!at)
+			at = m;
+	}
+	if (!at || at->phase == PHASE_SWITCH || at->phase == PHASE_FLUSH)
+		return;
+	out->level = at->level;
+	out->last_level = last_level(e, at);
+	out->pieces = at->pieces;
+	out->bytes_done = at->bytes_done;
+	out->bytes_total = at->bytes_total;
 }
 
 /* What stands in the way does not run, but was set aside because it cannot be read: the request ends with its error. */
@@ -246,12 +344,17 @@ struct compaction *manual_next(struct engine *e, struct manual **manual_out)
 		if (e->flushed < m->flush_ticket)
 			return NULL;
 		m->first_number = atomic_load_explicit(&e->versions.next_file, memory_order_relaxed);
-		begin_level(m, PHASE_LEVELS, 0);
+		begin_level(m, m->one_level && m->only == LEVELS - 1 ? PHASE_BOTTOM : PHASE_LEVELS, m->only);
+		m->bytes_total = bytes_to_read(e, m);
 	}
 	while (!c && m->phase == PHASE_LEVELS) {
 		unsigned before = m->level;
 
-		if (m->level >= deepest(e, m)) {
+		if (m->one_level && m->level > m->only) {
+			manual_end(m, 0);
+			break;
+		}
+		if (!m->one_level && m->level >= deepest(e, m)) {
 			begin_level(m, PHASE_BOTTOM, m->level);
 			break;
 		}
@@ -274,6 +377,13 @@ struct compaction *manual_next(struct engine *e, struct manual **manual_out)
 void manual_piece_done(struct engine *e, struct manual *m, const struct compaction *c, int rc)
 {
 	m->busy = false;
+	m->pieces += rc == 0;
+	for (unsigned which = 0; which < 2; which++) {
+		for (size_t i = 0; i < c->input_count[which]; i++)
+			m->bytes_done += c->inputs[which][i]->size;
+	}
+	if (rc == 0 && m->cancelled)
+		rc = -ECANCELED;
 	if (rc == 0 && m->phase == PHASE_LEVELS) {
 		if (c->manual_end.size < IKEY_TRAILER) {
 			begin_level(m, PHASE_LEVELS, m->level + 1);

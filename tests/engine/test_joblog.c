@@ -213,5 +213,128 @@ START_TEST(amplification)
 }
 END_TEST
 
-TEST_MAIN("joblog", 30, drops_are_counted_by_cause, claimed_jobs_are_running, log_wraps, ends_without_success_are_kept,
-	  amplification)
+static const char *key(unsigned i)
+{
+	static char text[16];
+
+	snprintf(text, sizeof(text), "%06u", i);
+	return text;
+}
+
+/* Enough overwrites that several levels hold files. */
+static void fill(void)
+{
+	begin();
+	for (unsigned i = 0; i < 12000; i++)
+		put(key(i * 7919 % 4000));
+	world_flush(&w);
+	world_run_all(&w, JOBS_ALL);
+}
+
+/* Ends the request @ticket and returns its answer; *@pieces_out: its compactions, *@most_out: the highest progress seen. */
+static int end_request(uint64_t ticket, unsigned *pieces_out, double *most_out)
+{
+	double before = 0;
+	unsigned pieces = 0;
+	int rc;
+
+	while ((rc = engine_compact_done(w.e, ticket)) == 0) {
+		struct engine_manual_stats m = stats().manual;
+
+		ck_assert_uint_eq(m.requests, 1);
+		pieces = (unsigned)m.pieces;
+		if (m.bytes_total) {
+			double now = (double)m.bytes_done / (double)m.bytes_total;
+
+			ck_assert_msg(now >= before, "progress went back");
+			before = now;
+		}
+		world_run_all(&w, JOB_LOG | JOB_FLUSH);
+		world_run_one(&w, JOB_COMPACT);
+	}
+	*pieces_out = pieces;
+	*most_out = before;
+	return rc;
+}
+
+/* A request tells how far it is: never backwards, and near its whole when it ends. */
+START_TEST(manual_progress)
+{
+	uint64_t ticket;
+	unsigned pieces;
+	double most;
+
+	fill();
+	ck_ok(engine_compact_start(w.e, NULL, NULL, &ticket));
+	ck_assert_int_eq(end_request(ticket, &pieces, &most), 1);
+	ck_assert_uint_gt(pieces, 0);
+	ck_assert(most > 0.1 && most <= 1.5);
+	ck_assert_uint_eq(stats().manual.requests, 0);
+	world_fini(&w);
+}
+END_TEST
+
+/* A cancelled request ends at once when nothing of it runs, else with its piece; what it did so far stays, and all is still there. */
+START_TEST(manual_cancelled_between_pieces)
+{
+	unsigned char *value;
+	uint64_t ticket;
+	size_t size;
+	struct job *j;
+
+	fill();
+	ck_ok(engine_compact_start(w.e, NULL, NULL, &ticket));
+	ck_ok(engine_compact_cancel(w.e, ticket));
+	ck_assert_int_eq(engine_compact_done(w.e, ticket), -ECANCELED);
+	ck_assert_int_eq(engine_compact_cancel(w.e, ticket), -ENOENT);
+
+	ck_ok(engine_compact_start(w.e, NULL, NULL, &ticket));
+	do {
+		world_run_all(&w, JOB_LOG | JOB_FLUSH);
+		j = engine_next_job(w.e, JOB_COMPACT);
+	} while (!j);
+	engine_jobs(w.e, running, 8, last);
+	ck_assert_int_eq(running[0].reason, REASON_MANUAL);
+	ck_ok(engine_compact_cancel(w.e, ticket));
+	ck_assert_int_eq(engine_compact_done(w.e, ticket), 0);
+	ck_ok(engine_run_job(w.e, j, w.worker));
+	ck_assert_int_eq(engine_compact_done(w.e, ticket), -ECANCELED);
+	world_check(&w);
+	for (unsigned i = 0; i < 4000; i += 97) {
+		ck_ok(world_get(&w, slice_str(key(i)), engine_last_sequence(w.e), &value, &size));
+		free(value);
+	}
+	world_fini(&w);
+}
+END_TEST
+
+/* One level goes down by one, the others stay; the last level is rewritten in place. */
+START_TEST(manual_one_level)
+{
+	unsigned pieces, deepest = LEVELS - 1;
+	struct engine_stats before, after;
+	uint64_t ticket;
+	double most;
+
+	fill();
+	before = stats();
+	while (!before.level[deepest].files)
+		deepest--;
+	ck_assert_uint_gt(deepest, 0);
+	ck_assert_uint_lt(deepest, LEVELS - 1);
+	ck_ok(engine_compact_level(w.e, deepest, NULL, NULL, &ticket));
+	ck_assert_int_eq(end_request(ticket, &pieces, &most), 1);
+	after = stats();
+	ck_assert_uint_gt(after.level[deepest + 1].by_reason[REASON_MANUAL], 0);
+	ck_assert_uint_eq(after.level[deepest].by_reason[REASON_MANUAL], 0);
+	ck_assert_uint_gt(after.level[deepest + 1].files, 0);
+	ck_ok(engine_compact_level(w.e, LEVELS - 1, NULL, NULL, &ticket));
+	ck_assert_int_eq(end_request(ticket, &pieces, &most), 1);
+	ck_assert_int_eq(engine_compact_level(w.e, LEVELS, NULL, NULL, &ticket), -EINVAL);
+	world_check(&w);
+	world_fini(&w);
+}
+END_TEST
+
+TEST_MAIN("joblog", 30, manual_progress, manual_cancelled_between_pieces, manual_one_level, drops_are_counted_by_cause,
+	  claimed_jobs_are_running, log_wraps, ends_without_success_are_kept, amplification)
