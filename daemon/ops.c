@@ -23,6 +23,7 @@ static const uint16_t flags_of[OP_COUNT] = {
 	[OP_GET] = SQE_NO_FILL,
 	[OP_WRITE] = SQE_SYNC | SQE_NO_SLOWDOWN,
 	[OP_SCAN] = SQE_REVERSE | SQE_EXCLUSIVE | SQE_NO_FILL | SQE_HAS_START | SQE_HAS_LIMIT,
+	[OP_COMPACT] = SQE_NO_WAIT,
 	[OP_MULTIGET] = SQE_NO_FILL,
 };
 
@@ -180,13 +181,20 @@ static void start_compaction(struct service *svc, struct request *r)
 {
 	struct slice begin, end;
 	int rc = two_keys(svc, r, &begin, &end);
+	const struct slice *from = begin.size ? &begin : NULL, *to = end.size ? &end : NULL;
 
 	if (rc == 0)
-		rc = engine_compact_start(svc->engine, begin.size ? &begin : NULL, end.size ? &end : NULL, &r->ticket);
-	if (rc < 0)
+		rc = r->sqe.sequence == 0 ? engine_compact_start(svc->engine, from, to, &r->ticket)
+		     : r->sqe.sequence > LEVELS
+			     ? -EINVAL
+			     : engine_compact_level(svc->engine, (unsigned)r->sqe.sequence - 1, from, to, &r->ticket);
+	if (rc < 0) {
 		request_complete(svc, r, rc, 0);
-	else
-		await_job(svc, r);
+		return;
+	}
+	await_job(svc, r);
+	if (r->sqe.flags & SQE_NO_WAIT)
+		pending_give_up(svc, r, 0);
 }
 
 bool ops_retry(struct service *svc, struct request *r)

@@ -139,8 +139,10 @@ void pending_stall(struct service *svc, struct request *r)
 {
 	struct session *s = r->session;
 
-	if (list_empty(&svc->stalled))
+	if (list_empty(&svc->stalled)) {
 		svc->stall_retry_ns = svc->now_ns + STALL_LOOK_NS;
+		svc->stall_since_ns = svc->now_ns;
+	}
 	if (list_empty(&s->stalled))
 		list_push_back(&svc->stalled, &s->stalled_link);
 	request_wait(svc, r, REQUEST_STALLED, &s->stalled);
@@ -214,6 +216,8 @@ void pending_give_up(struct service *svc, struct request *r, int rc)
 	struct session *s = r->session;
 	bool stalled = r->state == REQUEST_STALLED;
 
+	if (r->state == REQUEST_JOB && r->sqe.op == OP_COMPACT && rc == -ECANCELED)
+		engine_compact_cancel(svc->engine, r->ticket);
 	if (r->state == REQUEST_JOB) {
 		struct request *rest; /* stays behind to take the ticket's answer */
 		struct sqe sqe = r->sqe;

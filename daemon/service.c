@@ -164,7 +164,13 @@ static void tell_error(struct service *svc, const char *text)
 	svc->stats.last_error[n] = '\0';
 }
 
-/* Asks the engine how it is after its background work got on: full disks heal, other failures do not. */
+/* What background work waits for and is tried again: a full disk, and what the system is short of at times. */
+static bool heals(int rc)
+{
+	return rc == -ENOSPC || rc == -ENOMEM || rc == -EMFILE || rc == -ENFILE;
+}
+
+/* Asks the engine how it is after its background work got on. */
 static void check_engine(struct service *svc)
 {
 	struct err_info err = {0};
@@ -173,14 +179,14 @@ static void check_engine(struct service *svc)
 	svc->stats_changed = true;
 	svc->jobs_look = svc->stall_look = true;
 	tell_error(svc, rc ? err.text : "");
-	if (rc == -ENOSPC && !svc->paused) {
-		log_line(LOG_ERR, "%s; writes wait until there is room again", err.text);
+	if (heals(rc) && !svc->paused) {
+		log_line(LOG_ERR, "%s; background work waits and is tried again each second", err.text);
 		svc->retry_ns = svc->now_ns + RETRY_NS;
 	} else if (!rc && svc->paused) {
-		log_line(LOG_NOTICE, "there is room on the disk again");
+		log_line(LOG_NOTICE, "background work goes on again");
 	}
-	svc->paused = rc == -ENOSPC;
-	if (rc < 0 && rc != -ENOSPC)
+	svc->paused = heals(rc);
+	if (rc < 0 && !svc->paused)
 		service_fail(svc, rc);
 }
 
@@ -241,7 +247,7 @@ static unsigned pass(struct service *svc)
 		roster_let_go(svc);
 	if (unlikely(!list_empty(&svc->clogged)))
 		roster_look_at_clogged(svc);
-	if (svc->stats_changed && svc->now_ns - svc->stats_ns >= STATS_EVERY_NS)
+	if ((svc->stats_changed || svc->stats.jobs_running) && svc->now_ns - svc->stats_ns >= STATS_EVERY_NS)
 		stats_publish(svc);
 	return work;
 }
@@ -288,6 +294,8 @@ static void service_sleep(struct service *svc)
 	next = pending_next_ns(svc);
 	if (clogged < next)
 		next = clogged;
+	if (svc->stats.jobs_running && svc->stats_ns + STATS_EVERY_NS < next)
+		next = svc->stats_ns + STATS_EVERY_NS; /* so that progress is seen */
 	now = monotonic_ns();
 	if (next <= now)
 		return;

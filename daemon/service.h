@@ -52,6 +52,7 @@ struct service {
 	struct list timed;	 /* waiting requests with a deadline */
 	uint64_t next_deadline;	 /* not later than the earliest of them; UINT64_MAX: none */
 	uint16_t stall_why;	 /* DELAY_… of the last stall */
+	uint64_t stall_since_ns; /* when the first of those that wait now began to */
 	uint64_t stall_retry_ns; /* when to try stalled writes at the latest */
 	int64_t tokens;		 /* bytes that may be written while the engine asks to slow down */
 	uint64_t tokens_ns;
@@ -65,6 +66,7 @@ struct service {
 	struct region_stats stats; /* our own counters; the rest is filled in by stats_publish */
 	bool stats_changed;
 	uint64_t stats_ns; /* last published */
+	uint64_t jobs_seen; /* engine_stats.jobs_ever as published */
 	uint64_t started_ns;
 	struct log_brake broken_brake;
 };

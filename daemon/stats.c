@@ -2,6 +2,8 @@
 
 #include <stdio.h>
 
+#include "engine/joblog.h"
+
 void stats_init(struct service *svc, const struct engine_recovery *recovery, const struct io_env *env)
 {
 	struct region_stats *st = &svc->stats;
@@ -12,7 +14,88 @@ void stats_init(struct service *svc, const struct engine_recovery *recovery, con
 	st->block_cache_capacity = svc->config->block_cache;
 	st->io_uring = !strcmp(env->backend, "io_uring");
 	snprintf(st->io_backend, sizeof(st->io_backend), "%s%s%s", env->backend, *env->reason ? ": " : "", env->reason);
+	st->settings = (struct region_settings){
+		.write_buffer = svc->config->write_buffer,
+		.max_immutables = svc->config->max_immutables,
+		.l0_compaction = svc->config->l0_compaction,
+		.l0_slowdown = svc->config->l0_slowdown,
+		.l0_stop = svc->config->l0_stop,
+		.slowdown_rate = svc->config->slowdown_rate,
+		.wal_ring = svc->config->wal_ring,
+		.compaction_workers = config_workers(svc->config),
+	};
+	for (unsigned i = 0; i < REASON_COUNT; i++)
+		snprintf(st->reason_names[i], sizeof(st->reason_names[i]), "%s",
+			 compaction_reason_name((enum compaction_reason)i));
 	svc->stats_changed = true;
+}
+
+static struct region_job job_row(const struct job_record *r, uint64_t now_ns)
+{
+	uint64_t total = r->bytes[0] + r->bytes[1];
+	struct region_job row = {
+		.id = r->id,
+		.kind = r->kind == JOB_LOG	? REGION_JOB_LOG
+			: r->kind == JOB_FLUSH	? REGION_JOB_FLUSH
+			: r->kind == JOB_DELETE ? REGION_JOB_DELETE
+			: r->trivial		? REGION_JOB_MOVE
+						: REGION_JOB_COMPACT,
+		.reason = r->reason,
+		.level = r->level,
+		.output_level = r->output_level,
+		.files = {r->files[0], r->files[1]},
+		.bytes = {r->bytes[0], r->bytes[1]},
+		.bytes_done = r->done,
+		.begin_monotonic_ns = r->begin_ns,
+		.micros = r->micros,
+		.bytes_read = r->bytes_read,
+		.bytes_written = r->bytes_written,
+		.entries_in = r->entries_in,
+		.dropped_shadowed = r->dropped_shadowed,
+		.dropped_tombstone = r->dropped_tombstone,
+		.result = r->result,
+	};
+
+	if (now_ns > r->begin_ns) { /* it runs */
+		row.micros = (now_ns - r->begin_ns) / 1000;
+		if (r->done)
+			row.left_us = (uint64_t)((double)row.micros * (double)(total - r->done) / (double)r->done);
+	}
+	return row;
+}
+
+static void fill_jobs(struct service *svc, const struct engine_stats *es)
+{
+	struct region_stats *st = &svc->stats;
+	struct job_record running[REGION_RUNNING], last[JOBLOG_KEEP];
+	unsigned count;
+
+	if (es->jobs_ever == svc->jobs_seen && !es->jobs_running && !st->jobs_listed)
+		return;
+	svc->jobs_seen = es->jobs_ever;
+	count = engine_jobs(svc->engine, running, REGION_RUNNING, last);
+	st->jobs_listed = min_size(count, REGION_RUNNING);
+	for (unsigned i = 0; i < REGION_RUNNING; i++)
+		st->running[i] = i < st->jobs_listed ? job_row(&running[i], monotonic_ns()) : (struct region_job){0};
+	for (unsigned i = 0; i < REGION_LAST_JOBS; i++)
+		st->last_jobs[i] = last[i].id ? job_row(&last[i], 0) : (struct region_job){0};
+}
+static_assert((int)JOBLOG_KEEP == (int)REGION_LAST_JOBS, "the stats page has a row for each ended job");
+static_assert((int)REASON_COUNT <= (int)REGION_REASONS, "the stats page has room for each reason");
+
+/* Who waits, and for what. */
+static void fill_stalls(struct service *svc)
+{
+	struct region_stats *st = &svc->stats;
+	int state = engine_state(svc->engine, NULL);
+
+	st->stalled_sessions = 0;
+	for (struct list *l = svc->stalled.next; l != &svc->stalled; l = l->next)
+		st->stalled_sessions++;
+	st->stall_why = st->stalled_sessions ? svc->stall_why : 0;
+	st->stall_since_ns = st->stalled_sessions ? svc->stall_since_ns : 0;
+	st->slowdown = engine_slowdown(svc->engine);
+	st->background_state = state < 0 ? (uint64_t)-state : 0;
 }
 
 static void fill_engine(struct region_stats *st, const struct engine_stats *es)
@@ -42,6 +125,18 @@ static void fill_engine(struct region_stats *st, const struct engine_stats *es)
 	st->block_cache_bytes = es->cache.bytes;
 	st->block_cache_hits = es->cache.hits;
 	st->block_cache_misses = es->cache.misses;
+	st->live_versions = es->live_versions;
+	st->debt_bytes = es->debt_bytes;
+	st->write_amplification = es->write_amplification;
+	st->space_amplification = es->space_amplification;
+	st->manual = (struct region_manual){
+		.requests = es->manual.requests,
+		.level = es->manual.level,
+		.last_level = es->manual.last_level,
+		.pieces = es->manual.pieces,
+		.bytes_done = es->manual.bytes_done,
+		.bytes_total = es->manual.bytes_total,
+	};
 	for (unsigned i = 0; i < LEVELS; i++) {
 		const struct engine_level_stats *from = &es->level[i];
 
@@ -54,7 +149,14 @@ static void fill_engine(struct region_stats *st, const struct engine_stats *es)
 			.micros = from->micros,
 			.moved = from->moved,
 			.score = from->score,
+			.target_bytes = from->target_bytes,
+			.busy_files = from->busy_files,
+			.busy_bytes = from->busy_bytes,
+			.entries_in = from->entries_in,
+			.dropped_shadowed = from->dropped_shadowed,
+			.dropped_tombstone = from->dropped_tombstone,
 		};
+		memcpy(st->level[i].by_reason, from->by_reason, sizeof(from->by_reason));
 	}
 }
 static_assert((int)LEVELS == (int)REGION_LEVELS, "the stats page has a row for each level");
@@ -65,6 +167,8 @@ void stats_publish(struct service *svc)
 
 	engine_stats(svc->engine, &es);
 	fill_engine(&svc->stats, &es);
+	fill_jobs(svc, &es);
+	fill_stalls(svc);
 	svc->stats.sessions = svc->session_count;
 	svc->stats.sessions_parked = svc->session_count - svc->active_count;
 	svc->stats.published_monotonic_ns = svc->now_ns;

@@ -28,7 +28,7 @@
 #include "shm/base.h"
 
 enum {
-	SHM_ABI = 1,
+	SHM_ABI = 2,
 	SHM_PAGE = 4096,
 	SHM_LINE = 64,
 };
@@ -66,7 +66,8 @@ enum {
 	SQE_NO_FILL = 1 << 4,     /* GET, SCAN: do not keep the blocks in the cache */
 	SQE_HAS_START = 1 << 5,   /* SCAN: there is a start key (else the first, or last when reversed) */
 	SQE_HAS_LIMIT = 1 << 6,   /* SCAN: stop before the limit key (forward: key >= limit; reverse: key < limit) */
-	SQE_FLAGS_KNOWN = (1 << 7) - 1,
+	SQE_NO_WAIT = 1 << 7,     /* COMPACT: complete when it is begun; it goes on without the session */
+	SQE_FLAGS_KNOWN = (1 << 8) - 1,
 };
 
 /*
@@ -84,7 +85,7 @@ struct sqe {
 	uint64_t out_off;     /* where the answer may go: */
 	uint32_t out_len;
 	uint32_t reserved;
-	uint64_t sequence;    /* reads: snapshot to read at, 0 for the latest */
+	uint64_t sequence;    /* reads: snapshot to read at, 0 for the latest; COMPACT: 1 + the only level, 0 for all */
 	uint64_t deadline_ns; /* CLOCK_MONOTONIC; 0 for none */
 };
 
@@ -178,6 +179,9 @@ enum {
 	REGION_SNAPSHOTS = 1024, /* slots of the snapshot table */
 	REGION_SESSIONS = 4096,  /* slots of the session table */
 	REGION_LEVELS = 7,
+	REGION_REASONS = 8, /* why a job ran: names are in the stats page */
+	REGION_RUNNING = 16, /* jobs listed while they run */
+	REGION_LAST_JOBS = 64,
 };
 
 /* First page. Constant after creation, except for state and heartbeat. Written by the daemon only. */
@@ -226,7 +230,48 @@ struct region_level {
 	uint64_t files, bytes;
 	uint64_t compactions, bytes_read, bytes_written, micros; /* into this level, since the daemon started */
 	uint64_t moved;                                          /* trivial moves into this level */
-	double score;
+	double score;                                            /* 1: at its target */
+	uint64_t target_bytes;                                   /* of level 1 and below; 0: none */
+	uint64_t busy_files, busy_bytes;                         /* being compacted now */
+	uint64_t entries_in;                                     /* of merges and flushes into this level, since the start: */
+	uint64_t dropped_shadowed, dropped_tombstone;            /* for a newer entry; a deletion that hides nothing any more */
+	uint64_t by_reason[REGION_REASONS];                      /* jobs that put something into this level, moves included */
+};
+
+enum region_job_kind {
+	REGION_JOB_LOG = 1,     /* prepares the next log */
+	REGION_JOB_FLUSH = 2,   /* memtable to table */
+	REGION_JOB_COMPACT = 3, /* merges tables */
+	REGION_JOB_MOVE = 4,    /* moves a table to the next level without reading it */
+	REGION_JOB_DELETE = 5,  /* unlinks obsolete files */
+};
+
+/* A background job, running or ended. */
+struct region_job {
+	uint64_t id; /* 1, 2, … as they begin; 0: an empty row */
+	uint32_t kind, reason; /* enum region_job_kind; index of reason_names, of flushes and compactions */
+	uint32_t level, output_level;
+	uint64_t files[2], bytes[2]; /* inputs of level and output_level; a flush: bytes[0] of memtable; a deletion: files[0] */
+	uint64_t bytes_done;         /* of bytes[0] + bytes[1] */
+	uint64_t begin_monotonic_ns;
+	uint64_t micros;             /* running: so far */
+	uint64_t left_us;            /* running: estimated from what is done; 0: unknown */
+	uint64_t bytes_read, bytes_written, entries_in, dropped_shadowed, dropped_tombstone; /* when it has ended well */
+	int64_t result;              /* 0 or a negative code */
+};
+
+/* The manual compaction that is being worked on. */
+struct region_manual {
+	uint64_t requests; /* that wait or run */
+	uint64_t level, last_level;
+	uint64_t pieces;   /* done */
+	uint64_t bytes_done, bytes_total; /* total: an estimate made when it began */
+};
+
+/* Settings that explain numbers above. */
+struct region_settings {
+	uint64_t write_buffer, max_immutables, l0_compaction, l0_slowdown, l0_stop, slowdown_rate, wal_ring;
+	uint64_t compaction_workers;
 };
 
 struct region_stats {
@@ -250,6 +295,23 @@ struct region_stats {
 	/* daemon */
 	uint64_t sessions, sessions_ever, sessions_parked;
 	uint64_t io_uring; /* 1: io_uring, 0: posix */
+	/* how things stand: writes */
+	uint64_t stalled_sessions;                   /* with writes that wait now */
+	uint64_t stall_why;                          /* DELAY_… of what they wait for */
+	uint64_t stall_since_ns;                     /* CLOCK_MONOTONIC of the oldest of those waits; 0: none waits */
+	uint64_t slowdown;                           /* 1: writes are paced */
+	uint64_t background_state;                   /* 0, or the positive errno or SHALE_E… that halts background work */
+	/* space */
+	uint64_t live_versions;                      /* more than one: reads hold an older state */
+	uint64_t debt_bytes;                         /* over the targets of their levels */
+	double write_amplification;                  /* table bytes written for each byte flushed; 0: nothing was */
+	double space_amplification;                  /* bytes of all tables for each of the largest sorted run; 0: no tables */
+	struct region_manual manual;
+	struct region_settings settings;
+	char reason_names[REGION_REASONS][16];
+	uint64_t jobs_listed;                        /* rows of running[]; jobs_running may be more */
+	struct region_job running[REGION_RUNNING];   /* oldest first */
+	struct region_job last_jobs[REGION_LAST_JOBS]; /* newest first: flushes, compactions, and what failed */
 	struct region_level level[REGION_LEVELS];
 	char io_backend[160];   /* name, and why a fall-back was taken */
 	char last_error[512];   /* empty when all is well */
@@ -296,6 +358,7 @@ static inline uint64_t layout_fingerprint(void)
 		sizeof(struct channel_client), sizeof(struct channel_daemon), sizeof(struct region_header),
 		offsetof(struct region_header, state), offsetof(struct region_header, last_sequence),
 		sizeof(struct region_snapshot), sizeof(struct region_session), sizeof(struct region_stats),
+		sizeof(struct region_level), sizeof(struct region_job), offsetof(struct region_stats, running),
 		offsetof(struct region_stats, level), OP_COUNT, SQE_FLAGS_KNOWN, REGION_SNAPSHOTS, REGION_SESSIONS,
 	};
 	uint64_t h = UINT64_C(0xcbf29ce484222325); /* FNV-1a over the words */

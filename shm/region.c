@@ -193,9 +193,13 @@ void region_publish_stats(struct region *r, const struct region_stats *stats)
 	assert(!(lock & 1));
 	atomic_store_explicit(&r->stats->lock, lock + 1, memory_order_relaxed);
 	for (size_t i = 0; i < sizeof(*stats) / sizeof(uint64_t); i++) {
+		uint64_t word = load_le64((const char *)stats + i * sizeof(uint64_t));
+
+		/* Most rows of the page change seldom. Relaxed: we alone write. */
+		if (atomic_load_explicit(&words[i], memory_order_relaxed) == word)
+			continue;
 		/* Release: the odd lock before any new word. Pairs with the acquire in region_read_stats(). */
-		atomic_store_explicit(&words[i], load_le64((const char *)stats + i * sizeof(uint64_t)),
-				      memory_order_release);
+		atomic_store_explicit(&words[i], word, memory_order_release);
 	}
 	/* Release: all new words before the even lock. Pairs with the acquire of the lock. */
 	atomic_store_explicit(&r->stats->lock, lock + 2, memory_order_release);

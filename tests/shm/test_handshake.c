@@ -240,7 +240,7 @@ START_TEST(other_versions_are_named)
 
 	fake_open(&f, SOCK_SEQPACKET);
 	f.w.abi = SHM_ABI + 7;
-	refused(&f, -SHALE_EABI, "version 8");
+	refused(&f, -SHALE_EABI, "version 9");
 	f.w = good_welcome();
 	f.w.fingerprint ^= 1;
 	refused(&f, -SHALE_EABI, "matching versions");

@@ -100,11 +100,29 @@ START_TEST(region_is_pinned)
 		PIN(region_session, uid, 12, 4),
 		PIN(region_session, connected_monotonic_ns, 16, 8),
 		PIN(region_session, command, 56, 32),
+		PIN(region_level, score, 56, 8),
+		PIN(region_level, target_bytes, 64, 8),
+		PIN(region_level, entries_in, 88, 8),
+		PIN(region_level, by_reason, 112, 64),
+		PIN(region_job, id, 0, 8),
+		PIN(region_job, kind, 8, 4),
+		PIN(region_job, reason, 12, 4),
+		PIN(region_job, level, 16, 4),
+		PIN(region_job, output_level, 20, 4),
+		PIN(region_job, files, 24, 16),
+		PIN(region_job, bytes, 40, 16),
+		PIN(region_job, bytes_done, 56, 8),
+		PIN(region_job, begin_monotonic_ns, 64, 8),
+		PIN(region_job, micros, 72, 8),
+		PIN(region_job, left_us, 80, 8),
+		PIN(region_job, result, 128, 8),
 		PIN(region_stats_page, lock, 0, 8),
 		PIN(region_stats_page, stats, 64, sizeof(struct region_stats)),
 	};
 
 	check_pins(pins, ARRAY_SIZE(pins));
+	ck_assert_uint_eq(sizeof(struct region_job), 136);
+	ck_assert_uint_eq(sizeof(struct region_level), 176);
 	ck_assert_uint_eq(sizeof(struct region_snapshot), 32);
 	ck_assert_uint_eq(sizeof(struct region_session), 88);
 }
@@ -143,7 +161,7 @@ END_TEST
 /* Numbers that travel. */
 START_TEST(numbers_are_pinned)
 {
-	ck_assert_int_eq(SHM_ABI, 1);
+	ck_assert_int_eq(SHM_ABI, 2);
 	ck_assert_int_eq(OP_NOP, 0);
 	ck_assert_int_eq(OP_GET, 1);
 	ck_assert_int_eq(OP_WRITE, 2);
@@ -156,12 +174,15 @@ START_TEST(numbers_are_pinned)
 	ck_assert_int_eq(OP_COMPACT, 9);
 	ck_assert_int_eq(OP_MULTIGET, 10);
 	ck_assert_int_eq(OP_CANCEL, 11);
-	ck_assert_int_eq(SQE_FLAGS_KNOWN, 0x7f);
+	ck_assert_int_eq(SQE_FLAGS_KNOWN, 0xff);
 	ck_assert_int_eq(CQE_MORE, 1);
 	ck_assert_int_eq(DELAY_JOB, 64);
 	ck_assert_int_eq(CHANNEL_BROKEN, 1);
 	ck_assert_int_eq(CHANNEL_CLOSING, 2);
 	ck_assert_int_eq(REGION_FAILED, 4);
+	ck_assert_int_eq(REGION_JOB_LOG, 1);
+	ck_assert_int_eq(REGION_JOB_DELETE, 5);
+	ck_assert_int_eq(SQE_NO_WAIT, 128);
 	ck_assert_uint_eq(SEQUENCE_EMPTY, UINT64_C(1) << 63);
 	ck_assert_int_eq(BATCH_PUT, 1);
 	ck_assert_int_eq(BATCH_DELETE, 0);
