@@ -217,11 +217,16 @@ static int send_welcome(const struct control *c, int socket, const struct sessio
 /* Makes the session of a checked hello, tells the client, hands it to the service thread. 0 or a negative code with words. */
 static int admit(struct control *c, struct connection *conn, const struct hello *h, struct err_info *err)
 {
+	/* Acquire: pairs with the release in begin_closing() and service_fail(), which come before any client is told. */
+	uint32_t state = atomic_load_explicit(&c->region->header->state, memory_order_acquire);
 	struct session_wish wish;
 	struct session *s;
 	bool read_only = false;
-	int rc = check_access(c, &conn->peer, h, &read_only, err);
+	int rc;
 
+	if (state == REGION_STOPPING || state == REGION_FAILED)
+		return err_set(err, -ETIMEDOUT, "the daemon is ending"); /* it tries again, and finds the next one */
+	rc = check_access(c, &conn->peer, h, &read_only, err);
 	if (rc < 0)
 		return rc;
 	bound_wish(c->config, h, read_only, &wish);

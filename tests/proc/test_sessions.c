@@ -228,6 +228,39 @@ START_TEST(no_descriptors)
 }
 END_TEST
 
+/* When even the engine finds no descriptor for its next file, it waits for one: the daemon lives, and goes on when there are some. */
+START_TEST(engine_without_descriptors)
+{
+	struct rlimit before, tight;
+	static char value[8192];
+	struct shale_db *db;
+	char key[16];
+	int rc = 0, n;
+
+	proc_init(&d, NULL, "engine.write_buffer=64K", NULL);
+	proc_start(&d);
+	db = proc_open(&d);
+	proc_put(db, "a", "1");
+	ck_ok(prlimit(d.pid, RLIMIT_NOFILE, NULL, &before));
+	tight = (struct rlimit){4, before.rlim_max};
+	ck_ok(prlimit(d.pid, RLIMIT_NOFILE, &tight, NULL));
+	for (n = 0; n < 1000 && rc == 0; n++) {
+		snprintf(key, sizeof(key), "%08d", n);
+		rc = shale_put(db, NULL, key, strlen(key), value, sizeof(value));
+	}
+	ck_assert_int_lt(rc, 0);
+	ck_assert_str_eq(proc_get(db, "a"), "1");
+	ck_ok(prlimit(d.pid, RLIMIT_NOFILE, &before, NULL));
+	for (int i = 0; i < 500 * PATIENCE && rc < 0; i++, usleep(10000))
+		rc = shale_put(db, NULL, key, strlen(key), value, sizeof(value));
+	ck_assert_msg(rc == 0, "%d: %s", rc, shale_last_error(db));
+	ck_assert_int_eq(waitpid(d.pid, NULL, WNOHANG), 0);
+	shale_close(db);
+	proc_stop(&d);
+	private_daemon_fini(&d);
+}
+END_TEST
+
 /* Sessions are not given out to the last descriptor: the engine's own files need some. */
 START_TEST(few_descriptors)
 {
@@ -475,5 +508,5 @@ START_TEST(notified)
 END_TEST
 
 TEST_MAIN("sessions", 60, access_lists, sessions_of_a_user, memory_of_a_user, silent_connection,
-	  many_silent_connections, no_descriptors, few_descriptors, children_keep_no_session, child_walks_on,
-	  clean_restarts_under_load, ended_while_recovering, notified)
+	  many_silent_connections, no_descriptors, engine_without_descriptors, few_descriptors,
+	  children_keep_no_session, child_walks_on, clean_restarts_under_load, ended_while_recovering, notified)
