@@ -187,15 +187,6 @@ static int make_parts(struct engine *e, struct err_info *err)
 	return window_take(e, err);
 }
 
-/* Forgets a prepared log; the file stays, and is empty to whoever finds it. */
-static void log_forget(struct wal_log *log)
-{
-	if (!log)
-		return;
-	io_close(log->file);
-	free(log);
-}
-
 /* Everything is recovered: the WAL, the first memtable, the first view. Takes @log. */
 static int start(struct engine *e, struct wal_log *log, struct err_info *err)
 {
@@ -203,12 +194,12 @@ static int start(struct engine *e, struct wal_log *log, struct err_info *err)
 	int rc = wal_open(e->env, e->queue, e->window, e->window_size, &e->wal, err);
 
 	if (rc < 0) {
-		log_forget(log); /* the MANIFEST names it: the next open wants to see it */
+		wal_log_forget(log); /* the MANIFEST names it: the next open wants to see it */
 		return rc;
 	}
 	rc = wal_switch(e->wal, log);
 	if (rc < 0) {
-		log_forget(log);
+		wal_log_forget(log);
 		return err_set(err, rc, "beginning the log: %s", shale_strerror(rc));
 	}
 	rc = memtable_new(e->memory, memtable_arena(&e->options), number, &e->mem);
@@ -310,7 +301,7 @@ int engine_close(struct engine *e)
 		e->next_log = NULL;
 		obsolete_remove(e, e->obsolete, e->obsolete_count);
 	} else {
-		log_forget(e->next_log);
+		wal_log_forget(e->next_log);
 	}
 	engine_destroy(e);
 	return rc;
@@ -319,7 +310,7 @@ int engine_close(struct engine *e)
 void engine_abandon(struct engine *e)
 {
 	wal_abandon(e->wal);
-	log_forget(e->next_log);
+	wal_log_forget(e->next_log);
 	engine_destroy(e);
 }
 

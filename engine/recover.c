@@ -386,7 +386,9 @@ static int begin(struct replay *r, struct wal_log **log_out, struct err_info *er
 			engine_log(e, PRIORITY_WARNING, "%s", ignored.text);
 	}
 	if (rc < 0) {
-		if (!atomic_load_explicit(&e->failed, memory_order_relaxed))
+		if (atomic_load_explicit(&e->failed, memory_order_relaxed))
+			wal_log_forget(log); /* the MANIFEST may name it */
+		else
 			wal_log_discard(e->env, log);
 		return rc;
 	}

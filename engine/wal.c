@@ -176,6 +176,14 @@ void wal_log_discard(struct io_env *env, struct wal_log *log)
 	free(log);
 }
 
+void wal_log_forget(struct wal_log *log)
+{
+	if (!log)
+		return;
+	io_close(log->file);
+	free(log);
+}
+
 static void window_enter(struct wal *w, const struct wal_file *f, uint64_t inode)
 {
 	struct wal_window_log *entry = &w->window->log[f->slot];

@@ -86,6 +86,7 @@ struct wal_log {
 /* Worker: creates %06llu.log, reserves @bytes, syncs the directory. On failure nothing is left. -ENOSPC when the disk is full. */
 int wal_log_prepare(struct io_env *env, struct io_queue *q, uint64_t number, uint64_t bytes, struct wal_log **out);
 void wal_log_discard(struct io_env *env, struct wal_log *log); /* one that was never used: unlinks it. NULL is fine */
+void wal_log_forget(struct wal_log *log); /* the file stays, and is empty to whoever finds it. NULL is fine */
 
 /* From now on records go to @log (taken). The old log is drained and synced behind it, then closed. -EAGAIN when too many old logs still drain. */
 int wal_switch(struct wal *w, struct wal_log *log);
