@@ -247,7 +247,7 @@ static unsigned pass(struct service *svc)
 		roster_let_go(svc);
 	if (unlikely(!list_empty(&svc->clogged)))
 		roster_look_at_clogged(svc);
-	if (svc->stats_changed && svc->now_ns - svc->stats_ns >= STATS_EVERY_NS)
+	if ((svc->stats_changed || svc->stats.jobs_running) && svc->now_ns - svc->stats_ns >= STATS_EVERY_NS)
 		stats_publish(svc);
 	return work;
 }
@@ -294,6 +294,8 @@ static void service_sleep(struct service *svc)
 	next = pending_next_ns(svc);
 	if (clogged < next)
 		next = clogged;
+	if (svc->stats.jobs_running && svc->stats_ns + STATS_EVERY_NS < next)
+		next = svc->stats_ns + STATS_EVERY_NS; /* so that progress is seen */
 	now = monotonic_ns();
 	if (next <= now)
 		return;
