@@ -14,7 +14,7 @@
 #include "shm/layout.h"
 #include "shm/ring.h"
 
-enum type { T_SIZE, T_COUNT, T_BOOL, T_CHOICE, T_MODE, T_UIDS };
+enum type { T_SIZE, T_COUNT, T_BOOL, T_CHOICE, T_LEVELS, T_MODE, T_UIDS };
 
 struct key {
 	const char *section, *name;
@@ -54,12 +54,24 @@ static const struct key keys[] = {
 	 "bits per key of the Bloom filters; 0 for none"},
 	{"engine", "compression", T_CHOICE, AT(compression), "snappy", 0, 0, compressions,
 	 "of new tables; stock LevelDB reads none and snappy"},
+	{"engine", "compression_per_level", T_LEVELS, AT(compression_per_level), "", 0, 0, compressions,
+	 "compression of level 0, 1, …, instead of the one above; the last one named goes for all deeper levels; a "
+	 "memtable is written with that of level 0"},
 	{"engine", "max_file_size", T_SIZE, AT(max_file_size), "2M", 64 * K, 1 * G, NULL,
 	 "size at which a table ends and the next begins"},
 	{"engine", "level1_size", T_SIZE, AT(level1_size), "10M", 256 * K, 1024 * G, NULL,
-	 "target size of level 1; each further level is ten times larger"},
+	 "target size of level 1"},
+	{"engine", "level_multiplier", T_COUNT, AT(level_multiplier), "10", 2, 1000, NULL,
+	 "how many times larger the target of each further level is"},
 	{"engine", "l0_compaction", T_COUNT, AT(l0_compaction), "4", 1, 1000, NULL,
 	 "files of level 0 that start a compaction"},
+	{"engine", "seek_compaction", T_BOOL, AT(seek_compaction), "no", 0, 1, NULL,
+	 "compact files that cost reads a block in vain too often, as LevelDB does; it writes when nobody else does, and "
+	 "pays where a seek costs milliseconds"},
+	{"engine", "tombstone_percent", T_COUNT, AT(tombstone_percent), "50", 0, 100, NULL,
+	 "compact a file with so many deleted or replaced entries in a hundred, though its level is not full; 0: never"},
+	{"engine", "background_rate", T_SIZE, AT(background_rate), "0", 0, 64 * G, NULL,
+	 "bytes per second that compactions may read and write, except while level 0 is past l0_slowdown; 0: no limit"},
 	{"engine", "l0_slowdown", T_COUNT, AT(l0_slowdown), "8", 1, 1000, NULL,
 	 "files of level 0 from which on writes are paced (service.slowdown_rate)"},
 	{"engine", "l0_stop", T_COUNT, AT(l0_stop), "12", 1, 1000, NULL,
@@ -198,6 +210,34 @@ static bool parse_uids(const char *s, struct config_uids *out, char *why)
 	return true;
 }
 
+static bool parse_choice(const char *const *choices, const char *s, uint64_t *out)
+{
+	uint64_t v = 0;
+
+	while (choices[v] && strcasecmp(s, choices[v]))
+		v++;
+	*out = v;
+	return choices[v] != NULL;
+}
+
+static bool parse_levels(const char *const *choices, const char *s, uint64_t *out)
+{
+	char copy[128], *save = NULL;
+	uint64_t all = 0, v;
+	unsigned levels = 0;
+
+	if (strlen(s) >= sizeof(copy))
+		return false;
+	strcpy(copy, s);
+	for (char *word = strtok_r(copy, " ,\t", &save); word; word = strtok_r(NULL, " ,\t", &save)) {
+		if (levels == LEVELS || !parse_choice(choices, word, &v))
+			return false;
+		all |= (v + 1) << (4 * levels++);
+	}
+	*out = all;
+	return true;
+}
+
 static void print_size(char *buf, size_t cap, uint64_t v)
 {
 	if (v && v % G == 0)
@@ -235,6 +275,9 @@ static void print_allowed(char *buf, size_t cap, const struct key *k)
 	case T_UIDS:
 		snprintf(buf, cap, "user names or numbers, separated by spaces or commas");
 		break;
+	case T_LEVELS:
+		used = (size_t)snprintf(buf, cap, "up to %d, separated by commas, of ", LEVELS);
+		/* fall through */
 	case T_CHOICE:
 		for (unsigned i = 0; k->choices[i] && used < cap; i++)
 			used += (size_t)snprintf(buf + used, cap - used, "%s%s",
@@ -262,9 +305,10 @@ static bool parse_value(struct config *c, const struct key *k, const char *value
 		ok = parse_bool(value, &v);
 		break;
 	case T_CHOICE:
-		for (v = 0; k->choices[v] && strcasecmp(value, k->choices[v]); v++)
-			;
-		ok = k->choices[v] != NULL;
+		ok = parse_choice(k->choices, value, &v);
+		break;
+	case T_LEVELS:
+		ok = parse_levels(k->choices, value, &v);
 		break;
 	case T_UIDS:
 		return parse_uids(value, (struct config_uids *)value_at(c, k), why);
@@ -294,6 +338,12 @@ static void print_value(const struct config *c, const struct key *k, char *buf, 
 		break;
 	case T_CHOICE:
 		snprintf(buf, cap, "%s", k->choices[v]);
+		break;
+	case T_LEVELS:
+		*buf = '\0';
+		for (; v && used < cap; v >>= 4)
+			used += (size_t)snprintf(buf + used, cap - used, "%s%s", used ? "," : "",
+						 k->choices[(v & 15) - 1]);
 		break;
 	case T_UIDS: {
 		const struct config_uids *list = (const struct config_uids *)value_at(c, k);
@@ -553,8 +603,19 @@ void config_engine_options(const struct config *c, struct engine_options *out)
 	o.table.block_bytes = c->block_size;
 	o.table.bloom_bits_per_key = (unsigned)c->bloom_bits;
 	o.table.compression = (enum compression)c->compression;
+	o.compression_by_level = c->compression_per_level != 0;
+	for (unsigned level = 0, named = 1; level < LEVELS; level++) {
+		unsigned next = c->compression_per_level >> (4 * level) & 15;
+
+		named = next ? next : named;
+		o.level_compression[level] = (enum compression)(named - 1);
+	}
 	o.levels.max_file_bytes = c->max_file_size;
 	o.levels.level1_bytes = c->level1_size;
+	o.levels.level_multiplier = (unsigned)c->level_multiplier;
+	o.levels.tombstone_percent = (unsigned)c->tombstone_percent;
+	o.seek_compaction = c->seek_compaction;
+	o.background_rate = c->background_rate;
 	o.levels.l0_compaction_trigger = (unsigned)c->l0_compaction;
 	o.l0_slowdown_trigger = (unsigned)c->l0_slowdown;
 	o.l0_stop_trigger = (unsigned)c->l0_stop;

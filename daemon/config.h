@@ -28,6 +28,8 @@ struct config {
 	uint64_t max_immutables, max_open_tables, bloom_bits, l0_compaction, l0_slowdown, l0_stop;
 	uint64_t compaction_workers; /* as configured; config_workers() resolves 0 */
 	uint64_t compression;	     /* enum compression */
+	uint64_t compression_per_level; /* a nibble per level from the lowest, enum compression + 1; 0: no more */
+	uint64_t level_multiplier, seek_compaction, tombstone_percent, background_rate;
 	uint64_t create_if_missing, paranoid;
 	/* wal */
 	uint64_t wal_ring, wal_window; /* enum window_kind */

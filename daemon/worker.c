@@ -3,11 +3,18 @@
 #include <limits.h>
 #include <stdio.h>
 #include <stdlib.h>
+#include <linux/ioprio.h>
 #include <sys/prctl.h>
+#include <sys/syscall.h>
+#include <unistd.h>
 
 #include "shm/park.h"
 
-enum { WORKER_QUEUE_DEPTH = 64 };
+enum {
+	WORKER_QUEUE_DEPTH = 64,
+	/* Compactions behind the log and the flushes. An io_uring takes the priority of the thread that submits. */
+	IOPRIO_LOWEST = IOPRIO_PRIO_VALUE(IOPRIO_CLASS_BE, 7),
+};
 
 void workers_init(struct workers *w)
 {
@@ -37,6 +44,8 @@ static void *work(void *arg)
 	struct workers *w = me->all;
 
 	prctl(PR_SET_NAME, me->name);
+	if (me->kinds == JOB_COMPACT)
+		syscall(SYS_ioprio_set, IOPRIO_WHO_PROCESS, 0, IOPRIO_LOWEST); /* a wish: not every scheduler heeds it */
 	/* Acquire: pairs with the release in workers_stop(). */
 	while (!atomic_load_explicit(&w->stop, memory_order_acquire)) {
 		uint32_t seen = atomic_load_explicit(&w->calls, memory_order_seq_cst);

@@ -19,7 +19,7 @@
 
 #include <stdlib.h>
 
-enum { READAHEAD = 256 << 10 };
+enum { READAHEAD = 256 << 10, PACE_BYTES = 64 << 10 };
 
 struct merge {
 	struct engine *engine;
@@ -34,6 +34,7 @@ struct merge {
 	size_t made_count;
 	struct job_note *note;
 	struct job_record did; /* entries and bytes, until they are counted */
+	uint64_t paced;	       /* bytes read and written that pace() knows of */
 };
 
 static int merge_close_output(struct merge *m, struct err_info *err)
@@ -82,7 +83,7 @@ static int merge_entry(struct merge *m, struct slice ikey, struct slice value, s
 	}
 	if (!output_is_open(&m->out)) {
 		m->cut = false;
-		rc = output_open(&m->out, m->engine, m->queue, err);
+		rc = output_open(&m->out, m->engine, m->c->output_level, m->queue, err);
 		if (rc < 0)
 			return rc;
 	}
@@ -123,6 +124,19 @@ static bool outputs_fit(const struct merge *m)
 	       slice_compare(ikey_user(key_buf_slice(&last->largest)), key_buf_slice(&c->largest)) <= 0;
 }
 
+/* Waits when the bytes read and written since the last time come too fast. */
+static void merge_pace(struct merge *m, const struct direct_source *src)
+{
+	uint64_t bytes = direct_source_bytes_read(src) + m->did.bytes_written;
+
+	if (output_is_open(&m->out))
+		bytes += table_builder_size(m->out.builder);
+	if (bytes - m->paced < PACE_BYTES)
+		return;
+	pace(m->engine, m->queue, bytes - m->paced);
+	m->paced = bytes;
+}
+
 /* Everything that @it gives. *@reading_out: the failure is the inputs'. */
 static int merge_all(struct merge *m, struct iter *it, struct direct_source *src, bool *reading_out,
 		     struct err_info *err)
@@ -135,6 +149,7 @@ static int merge_all(struct merge *m, struct iter *it, struct direct_source *src
 				return -ECANCELED;
 			job_note_done(m->note, direct_source_bytes_read(src));
 		}
+		merge_pace(m, src);
 		rc = merge_entry(m, it->key, it->value, err);
 		if (m->bad_input)
 			return out_of_order(m, reading_out, err);
@@ -243,6 +258,7 @@ static int move_table(struct engine *e, struct compaction *c, struct job_note *n
 	edit_fini(&edit);
 	if (rc == 0) {
 		e->stats.trivial_moves++;
+		file_meta_allow_seeks(c->inputs[0][0]); /* where it is now, it has cost nobody anything yet */
 		e->stats.level[c->output_level].moved++;
 		joblog_count(e, note, c->output_level, &(struct job_record){0});
 		version_installed(e);
@@ -260,6 +276,8 @@ static void count_work(struct engine *e, struct merge *m, uint64_t bytes_read, u
 	e->stats.compactions++;
 	e->stats.compaction_bytes_read += bytes_read;
 	e->stats.compaction_bytes_written += m->did.bytes_written;
+	e->stats.bytes_read_by_reason[m->c->reason] += m->did.bytes_read;
+	e->stats.bytes_written_by_reason[m->c->reason] += m->did.bytes_written;
 	joblog_count(e, m->note, m->c->output_level, &m->did);
 	level->compactions++;
 	level->micros += micros;

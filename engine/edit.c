@@ -24,20 +24,27 @@ enum edit_tag {
 struct file_meta *file_meta_new(uint64_t number, uint64_t size, struct slice smallest, struct slice largest)
 {
 	struct file_meta *m = calloc(1, sizeof(*m));
-	uint64_t seeks = size / 16384;
 
 	if (!m)
 		return NULL;
 	m->refs = 1;
 	m->number = number;
 	m->size = size;
-	/* One seek costs about as much as compacting 40 KiB; 16 KiB a seek is LevelDB's cautious guess. */
-	m->allowed_seeks = seeks < 100 ? 100 : seeks > INT32_MAX ? INT32_MAX : (int32_t)seeks;
+	file_meta_allow_seeks(m);
 	if (key_buf_set(&m->smallest, smallest) < 0 || key_buf_set(&m->largest, largest) < 0) {
 		file_meta_free(m);
 		return NULL;
 	}
 	return m;
+}
+
+void file_meta_allow_seeks(struct file_meta *m)
+{
+	/* One seek costs about as much as compacting 40 KiB; 16 KiB a seek is LevelDB's cautious guess. */
+	uint64_t seeks = m->size / 16384;
+
+	atomic_store_explicit(&m->allowed_seeks, seeks < 100 ? 100 : seeks > INT32_MAX ? INT32_MAX : (int32_t)seeks,
+			      memory_order_relaxed);
 }
 
 void file_meta_free(struct file_meta *m)

@@ -4,6 +4,8 @@
 #ifndef SHALE_ENGINE_EDIT_H
 #define SHALE_ENGINE_EDIT_H
 
+#include <stdatomic.h>
+
 #include "engine/ikey.h"
 
 struct err_info;
@@ -21,7 +23,14 @@ struct file_meta {
 	uint64_t number;
 	uint64_t size;        /* bytes */
 	struct key_buf smallest, largest; /* internal keys */
-	int32_t allowed_seeks; /* seeks left before it is worth compacting */
+	/* Seeks left before it is worth compacting. Relaxed: counted down by the service thread, set anew under the lock. */
+	_Atomic int32_t allowed_seeks;
+	/*
+	 * Engine lock. Of its entries, how many in a hundred are dead: deletions, and versions that a newer one hides; 0 when nobody counted. They
+	 * may all go once no snapshot is older than dead_sequence.
+	 */
+	unsigned dead_percent;
+	uint64_t dead_sequence;
 };
 
 struct edit_file {
@@ -45,6 +54,7 @@ struct edit {
 };
 
 struct file_meta *file_meta_new(uint64_t number, uint64_t size, struct slice smallest, struct slice largest); /* refs 1; NULL: no memory */
+void file_meta_allow_seeks(struct file_meta *m); /* as many as a new file has */
 void file_meta_free(struct file_meta *m); /* NULL is fine; regardless of refs */
 /*
  * Gives up one reference and frees at the last; NULL is fine. For metas that no version holds yet: a maker's own reference after

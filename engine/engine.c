@@ -18,12 +18,14 @@ void engine_options_default(struct engine_options *o)
 		.table = {.block_bytes = 4096,
 			  .restart_interval = 16,
 			  .bloom_bits_per_key = 10,
-			  .compression = COMPRESS_SNAPPY},
+			  .compression = COMPRESS_SNAPPY,
+			  .with_counts = true},
 		.levels = {.l0_compaction_trigger = 4,
 			   .level1_bytes = 10 << 20,
 			   .level_multiplier = 10,
 			   .max_file_bytes = 2 << 20,
-			   .max_manifest_bytes = 64 << 20},
+			   .max_manifest_bytes = 64 << 20,
+			   .tombstone_percent = 50},
 		.l0_slowdown_trigger = 8,
 		.l0_stop_trigger = 12,
 		.limits = {.max_key = 64 << 10, .max_value = 64 << 20},
@@ -251,6 +253,8 @@ int engine_open(struct io_env *env, struct io_queue *queue, const struct engine_
 	e->host = host;
 	e->memory = host->memory ? host->memory : &memory_provider_anonymous;
 	e->options = *options;
+	e->sample_random = 1;
+	e->sample_left = 1 << 20;
 	e->max_batch = min_size(options->max_batch_bytes, wal_record_max(options->wal_ring_bytes));
 	pthread_mutex_init(&e->lock, NULL);
 	rc = open_in(e, &recovery, err);

@@ -29,9 +29,13 @@ struct engine_options {
 	size_t block_cache_bytes;       /* 64 MiB */
 	unsigned max_open_tables;       /* 1000 */
 	struct table_options table;     /* block size, restarts, filter, compression */
+	bool compression_by_level;      /* level_compression instead of table.compression */
+	enum compression level_compression[LEVELS];
 	struct version_set_options levels;
 	unsigned l0_slowdown_trigger;   /* files: 8 */
 	unsigned l0_stop_trigger;       /* files: 12 */
+	bool seek_compaction;           /* compact files that cost reads a block in vain too often; off */
+	uint64_t background_rate;       /* bytes a second that compactions may read and write; 0: no limit */
 	struct batch_limits limits;     /* of keys and values */
 	size_t max_batch_bytes;         /* 64 MiB */
 	bool create_if_missing;
@@ -217,6 +221,7 @@ struct engine_stats {
 	uint64_t last_sequence, memtable_bytes, immutables, snapshots;
 	uint64_t flushes, flush_bytes, compactions, trivial_moves, compaction_bytes_read, compaction_bytes_written;
 	uint64_t dropped_shadowed, dropped_tombstone;
+	uint64_t bytes_read_by_reason[REASON_COUNT], bytes_written_by_reason[REASON_COUNT]; /* by merges: what each trigger cost */
 	uint64_t jobs_running, jobs_failed, jobs_ever;
 	uint64_t wal_bytes, wal_syncs, log_number, manifest_number;
 	uint64_t live_files, live_bytes, obsolete_waiting, tables_open;

@@ -66,6 +66,8 @@ struct engine {
 	struct view *view;	/* the cached newest view; one reference */
 	unsigned char *scratch; /* a batch that cannot be copied straight to its place in the window */
 	size_t scratch_size;
+	int64_t sample_left; /* bytes that scans read before the next sample (seek.c) */
+	uint64_t sample_random;
 
 	/* atomics that the service thread looks at without the lock; written under it */
 	_Atomic uint64_t generation; /* release after a change of memtables or version; acquire in engine_view */
@@ -75,6 +77,7 @@ struct engine {
 	_Atomic int paused; /* -ENOSPC and the like: background work waits for engine_retry; relaxed */
 	_Atomic bool
 		switch_wanted; /* a manual compaction waits for a memtable switch: release in manual.c, acquire in engine_pump */
+	_Atomic uint64_t seek_file; /* a file whose seeks ran out, until it is compacted; 0: none. Relaxed: see seek.c */
 	_Atomic bool stopping; /* engine_stop_jobs; relaxed: jobs notice soon */
 
 	pthread_mutex_t lock; /* everything below; and the fields of version_set that say so. After manifest_lock */
@@ -94,6 +97,7 @@ struct engine {
 	size_t snapshot_count, snapshot_cap;
 
 	struct running running;
+	uint64_t pace_paid; /* see pace.c */
 	struct quarantined *quarantine;
 	unsigned quarantines, retries; /* failed reads ever; calls of engine_retry since the last: the back-off */
 	struct manual *manuals;	       /* oldest first */
@@ -191,6 +195,27 @@ void survivor_fini(struct survivor *s);
  */
 int survivor_judge(struct survivor *s, struct slice ikey, enum verdict *out, bool *new_user_out);
 
+/* ---- seek.c ---- */
+
+/* Service thread: @m, pinned by a view, cost a read a block in vain. */
+void seek_charge(struct engine *e, struct file_meta *m);
+/* Service thread: scans have read what was left until the next sample, the last of it at @ikey. */
+void seek_sample(struct view *v, struct slice ikey);
+/* Under the lock: the compaction of a file whose seeks ran out, or NULL. */
+struct compaction *seek_next(struct engine *e);
+
+/* ---- reclaim.c ---- */
+
+/* Under the lock: a compaction of files that hold mostly dead entries, or NULL. */
+struct compaction *reclaim_next(struct engine *e);
+/* Under the lock: there are such files, which may have to wait for a snapshot. */
+bool reclaim_waiting(const struct engine *e);
+
+/* ---- pace.c ---- */
+
+/* A worker took @bytes from the disk's time, and waits (with its queue) until they are paid for. Not under the lock. */
+void pace(struct engine *e, struct io_queue *q, uint64_t bytes);
+
 /* ---- output.c ---- */
 
 /* One table being written: by flush, recovery and compaction. */
@@ -204,8 +229,8 @@ struct output {
 	bool has_smallest;
 };
 
-/* Creates the file. The number is taken here, so call order is number order. */
-int output_open(struct output *o, struct engine *e, struct io_queue *q, struct err_info *err);
+/* Creates the file, with the settings for @level. The number is taken here, so call order is number order. */
+int output_open(struct output *o, struct engine *e, unsigned level, struct io_queue *q, struct err_info *err);
 int output_add(struct output *o, struct slice ikey, struct slice value, struct err_info *err);
 bool output_is_open(const struct output *o);
 /* Finishes, syncs, closes and reads it back. 0 and *@meta_out with one reference (file_meta_free), or failure: then output_drop. */

@@ -39,7 +39,7 @@ static int build(struct engine *e, struct io_queue *q, struct iter *it, struct s
 			continue;
 		}
 		if (!output_is_open(o)) {
-			rc = output_open(o, e, q, err);
+			rc = output_open(o, e, 0, q, err);
 			if (rc < 0)
 				return rc;
 		}

@@ -7,6 +7,8 @@
  *	3. delete      cheap, and gives space back
  *	4. manual      somebody waits for it
  *	5. size        a level is over its target
+ *	6. seek        a file costs readers blocks in vain (seek.c)
+ *	7. tombstones  a file holds mostly what nobody will read (reclaim.c)
  *
  * Failures
  *	space, memory, descriptors   background work pauses until engine_retry (which the host calls now and then); deletions go on
@@ -80,6 +82,10 @@ static bool pick_compaction(struct engine *e, struct job *j)
 	j->compaction = manual_next(e, &j->manual);
 	if (!j->compaction) {
 		j->compaction = compact_pick_size(&e->versions, &e->running);
+		if (!j->compaction)
+			j->compaction = seek_next(e);
+		if (!j->compaction)
+			j->compaction = reclaim_next(e);
 		if (j->compaction)
 			compaction_start(&e->running, j->compaction);
 	}

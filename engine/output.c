@@ -8,8 +8,9 @@
 
 #include <stdlib.h>
 
-int output_open(struct output *o, struct engine *e, struct io_queue *q, struct err_info *err)
+int output_open(struct output *o, struct engine *e, unsigned level, struct io_queue *q, struct err_info *err)
 {
+	struct table_options table = e->options.table;
 	char name[FILE_NAME_MAX];
 	int rc;
 
@@ -21,7 +22,9 @@ int output_open(struct output *o, struct engine *e, struct io_queue *q, struct e
 	rc = io_open(e->env, name, IO_OPEN_WRITE | IO_OPEN_CREATE, &o->file);
 	if (rc < 0)
 		return err_set(err, rc, "%s: cannot be created: %s", name, shale_strerror(rc));
-	rc = table_builder_new(q, o->file, &e->options.table, &o->builder);
+	if (e->options.compression_by_level)
+		table.compression = e->options.level_compression[level];
+	rc = table_builder_new(q, o->file, &table, &o->builder);
 	if (rc < 0) {
 		output_drop(o);
 		return err_set(err, rc, "%s: no memory to build a table", name);
@@ -78,6 +81,7 @@ static void output_close(struct output *o)
 int output_finish(struct output *o, struct file_meta **meta_out, struct err_info *err)
 {
 	struct file_meta *meta;
+	struct table_counts counts;
 	uint64_t size;
 	int rc;
 
@@ -85,6 +89,7 @@ int output_finish(struct output *o, struct file_meta **meta_out, struct err_info
 	if (rc < 0)
 		return write_error(o, rc, "writing", err);
 	size = table_builder_size(o->builder);
+	counts = table_builder_counts(o->builder);
 	rc = io_fdatasync(o->queue, o->file);
 	if (rc < 0) { /* never retried, never healed: the kernel may report lost pages once only */
 		write_error(o, rc, "fdatasync", err);
@@ -97,6 +102,8 @@ int output_finish(struct output *o, struct file_meta **meta_out, struct err_info
 	meta = file_meta_new(o->number, size, key_buf_slice(&o->smallest), key_buf_slice(&o->largest));
 	if (!meta)
 		return err_set(err, -ENOMEM, "no memory for a table's entry");
+	meta->dead_percent = table_dead_percent(&counts);
+	meta->dead_sequence = counts.dead_sequence;
 	key_buf_fini(&o->smallest);
 	key_buf_fini(&o->largest);
 	memset(o, 0, sizeof(*o));

@@ -7,11 +7,15 @@
 
 int engine_get(struct view *v, struct read_ctx *ctx, uint64_t sequence, struct slice key, struct slice *value_out)
 {
+	struct file_meta *charge = NULL;
 	int rc = memtable_get(v->mem, key, sequence, value_out);
 
 	for (unsigned i = 0; rc == MEMTABLE_ABSENT && i < v->immutable_count; i++)
 		rc = memtable_get(v->immutables[i], key, sequence, value_out);
 	if (rc != MEMTABLE_ABSENT)
 		return rc;
-	return version_get(v->version, ctx, key, sequence, value_out, NULL);
+	rc = version_get(v->version, ctx, key, sequence, value_out, &charge);
+	if (unlikely(charge) && v->engine->options.seek_compaction)
+		seek_charge(v->engine, charge);
+	return rc;
 }

@@ -99,6 +99,14 @@ static void chunk_full(struct scan *s, size_t needed)
 		s->needed = needed;
 }
 
+/* An entry was read: what seek compaction samples (seek.c). */
+static void was_read(struct view *v, const struct iter *it)
+{
+	v->engine->sample_left -= (int64_t)(it->key.size + it->value.size);
+	if (unlikely(v->engine->sample_left < 0))
+		seek_sample(v, it->key);
+}
+
 static bool count_reached(struct scan *s)
 {
 	if (!s->max_count || s->count < s->max_count)
@@ -152,7 +160,7 @@ static int give_way(struct scan *s, struct slice user)
 	return rc < 0 ? rc : GIVE_WAY;
 }
 
-static int scan_forward(struct scan *s, struct iter *it)
+static int scan_forward(struct scan *s, struct view *v, struct iter *it)
 {
 	unsigned skipped = 0;
 	int rc = seek_forward(s, it);
@@ -162,6 +170,7 @@ static int scan_forward(struct scan *s, struct iter *it)
 		bool hidden = ikey_sequence(it->key) > s->sequence;
 		size_t size, needed;
 
+		was_read(v, it);
 		if (hidden || decided(s, user)) {
 			if (hidden && s->has_limit && slice_compare(user, s->limit) >= 0)
 				return 0;
@@ -255,7 +264,7 @@ static bool decide(struct scan *s, const struct candidate *c)
 	return true;
 }
 
-static int scan_reverse(struct scan *s, struct iter *it)
+static int scan_reverse(struct scan *s, struct view *v, struct iter *it)
 {
 	struct candidate now = {0};
 	unsigned looked_at = 0;
@@ -265,6 +274,7 @@ static int scan_reverse(struct scan *s, struct iter *it)
 	for (; rc == 0 && it->valid; iter_prev(it)) {
 		struct slice user = ikey_user(it->key);
 
+		was_read(v, it);
 		if (looking && !seen_before(s, user)) {
 			if (!decide(s, &now))
 				return 0;
@@ -316,7 +326,7 @@ int engine_scan(struct view *v, struct read_ctx *ctx, struct scan *s)
 	if (rc < 0)
 		return rc;
 	s->more = false;
-	rc = s->reverse ? scan_reverse(s, it) : scan_forward(s, it);
+	rc = s->reverse ? scan_reverse(s, v, it) : scan_forward(s, v, it);
 	iter_free(it);
 	if (unlikely(rc == GIVE_WAY))
 		return read_ctx_yield(ctx);

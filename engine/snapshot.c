@@ -65,6 +65,8 @@ void engine_snapshot_release(struct engine *e, uint64_t sequence)
 	if (i < e->snapshot_count && e->snapshots[i] == sequence) {
 		e->snapshot_count--;
 		memmove(&e->snapshots[i], &e->snapshots[i + 1], (e->snapshot_count - i) * sizeof(e->snapshots[0]));
+		if (i == 0 && reclaim_waiting(e))
+			engine_wake_jobs(e);
 	}
 	pthread_mutex_unlock(&e->lock);
 }

@@ -47,6 +47,11 @@ size_t table_memory(const struct table *t)
 	       (t->filter ? t->filter->size : 0);
 }
 
+const struct table_counts *table_counts(const struct table *t)
+{
+	return &t->counts;
+}
+
 /* ---- handles and stored blocks ---- */
 
 unsigned char *block_handle_put(unsigned char *dst, struct block_handle h)

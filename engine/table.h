@@ -24,6 +24,7 @@ struct table_options {
 	unsigned restart_interval;   /* 16 */
 	unsigned bloom_bits_per_key; /* 10; 0: no filter */
 	enum compression compression;
+	bool with_counts; /* tell how many entries are dead, where stock does not look */
 };
 
 /* ---- building (a worker) ---- */
@@ -39,6 +40,20 @@ int table_builder_add(struct table_builder *b, struct slice ikey, struct slice v
 int table_builder_finish(struct table_builder *b);
 uint64_t table_builder_size(const struct table_builder *b); /* bytes so far; the file's size after finish */
 uint64_t table_builder_entries(const struct table_builder *b);
+
+/* What a table tells of its entries (FORMAT.md, shale.stats). */
+struct table_counts {
+	uint64_t entries;       /* 0: nobody counted */
+	uint64_t dead;          /* deletions, and versions that a newer one of the same key in the table hides */
+	uint64_t dead_sequence; /* with no pinned sequence below this one, all of them may go (a deletion: if nothing lies below it) */
+};
+/* Dead entries in a hundred; 0 when nobody counted. */
+static inline unsigned table_dead_percent(const struct table_counts *c)
+{
+	return c->entries ? (unsigned)((double)c->dead / (double)c->entries * 100) : 0;
+}
+
+struct table_counts table_builder_counts(const struct table_builder *b);
 void table_builder_free(struct table_builder *b); /* NULL is fine; waits for writes in flight */
 
 /* ---- an open table ---- */
@@ -54,6 +69,7 @@ void table_unref(struct table *t); /* NULL is fine */
 uint64_t table_number(const struct table *t);
 struct io_file *table_file(const struct table *t);
 size_t table_memory(const struct table *t); /* bytes of index and filter */
+const struct table_counts *table_counts(const struct table *t);
 
 /*
  * Turns the stored bytes of a block (handle.size + BLOCK_TRAILER, as read from the file) into a block: checks the CRC, decompresses.

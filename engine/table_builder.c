@@ -43,7 +43,7 @@ struct table_builder {
 	bool pending_index;	       /* a data block was finished, and `last` is its last key */
 	struct block_handle pending;
 	uint64_t offset; /* file offset after the finished blocks */
-	uint64_t entries;
+	struct table_counts counts;
 	int error;
 	/* writing behind */
 	struct write_buffer buffers[BUFFERS];
@@ -206,6 +206,22 @@ static int finish_data_block(struct table_builder *b)
 	return b->error;
 }
 
+/* Before b->last becomes @ikey. */
+static void count(struct table_builder *b, struct slice ikey)
+{
+	struct slice last = key_buf_slice(&b->last);
+	uint64_t sequence = 0; /* that of who makes it dead */
+
+	if (b->counts.entries && slice_equal(ikey_user(last), ikey_user(ikey)))
+		sequence = ikey_sequence(last);
+	else if (ikey_kind(ikey) == IKEY_DELETION)
+		sequence = ikey_sequence(ikey);
+	b->counts.entries++;
+	b->counts.dead += sequence > 0;
+	if (sequence > b->counts.dead_sequence)
+		b->counts.dead_sequence = sequence;
+}
+
 int table_builder_add(struct table_builder *b, struct slice ikey, struct slice value)
 {
 	int rc = 0;
@@ -213,8 +229,9 @@ int table_builder_add(struct table_builder *b, struct slice ikey, struct slice v
 	if (b->error)
 		return b->error;
 	/* The entries may come from damaged tables: a table out of order would lie to every search. */
-	if (ikey.size < IKEY_TRAILER || (b->entries && ikey_compare(key_buf_slice(&b->last), ikey) >= 0))
+	if (ikey.size < IKEY_TRAILER || (b->counts.entries && ikey_compare(key_buf_slice(&b->last), ikey) >= 0))
 		return fail(b, -SHALE_ECORRUPT);
+	count(b, ikey);
 	if (b->pending_index) {
 		ikey_shorten_separator(b->last.data, &b->last.size, ikey);
 		if (append_index(b) < 0)
@@ -228,7 +245,6 @@ int table_builder_add(struct table_builder *b, struct slice ikey, struct slice v
 		rc = block_builder_add(b->data, ikey, value);
 	if (fail(b, rc) < 0)
 		return b->error;
-	b->entries++;
 	return block_builder_estimate(b->data) >= b->options.block_bytes ? finish_data_block(b) : 0;
 }
 
@@ -248,6 +264,16 @@ static int append_filter(struct table_builder *b)
 	return fail(b, rc);
 }
 
+/* A table without this entry is byte for byte what LevelDB would have written; so is one in which nothing is dead. */
+static int append_counts(struct table_builder *b)
+{
+	unsigned char counts[3 * VARINT64_MAX], *p;
+
+	p = varint64_put(counts, b->counts.entries);
+	p = varint64_put(varint64_put(p, b->counts.dead), b->counts.dead_sequence);
+	return fail(b, block_builder_add(b->meta, slice_str(STATS_META_KEY), slice_of(counts, (size_t)(p - counts))));
+}
+
 static int append_tail(struct table_builder *b)
 {
 	struct block_handle meta, index;
@@ -255,7 +281,7 @@ static int append_tail(struct table_builder *b)
 
 	if (b->filter && append_filter(b) < 0)
 		return b->error;
-	if (append_block(b, b->meta, &meta) < 0)
+	if ((b->options.with_counts && b->counts.dead && append_counts(b) < 0) || append_block(b, b->meta, &meta) < 0)
 		return b->error;
 	if (b->pending_index) {
 		ikey_shorten_successor(b->last.data, &b->last.size);
@@ -288,7 +314,12 @@ uint64_t table_builder_size(const struct table_builder *b)
 
 uint64_t table_builder_entries(const struct table_builder *b)
 {
-	return b->entries;
+	return b->counts.entries;
+}
+
+struct table_counts table_builder_counts(const struct table_builder *b)
+{
+	return b->counts;
 }
 
 void table_builder_free(struct table_builder *b)

@@ -23,6 +23,7 @@ struct table {
 	struct io_file *file;
 	struct block *index;
 	uint64_t *heads;	  /* of the index keys, one per restart point (table_index.c); NULL: searched without */
+	struct table_counts counts;
 	struct slice head_prefix; /* what all index keys begin with; into index */
 	struct block *filter;	  /* the filter block's raw bytes; NULL: none */
 	char name[FILE_NAME_MAX];
@@ -44,6 +45,9 @@ int block_unpack(const struct table *t, struct block_handle h, const unsigned ch
 int table_index_check(struct table *t);
 /* Moves @it (initialised) to the first entry of the index >= @ikey, or to no entry. */
 void table_index_seek(const struct table *t, struct block_iter *it, struct slice ikey);
+
+/* Its name in the metaindex; the value is no handle, but the counts themselves. Sorts behind the filter's name. */
+#define STATS_META_KEY "shale.stats"
 
 #define TABLE_LOAD_READ 1 /* the machine wants load->{buf, len, offset} read from load->table->file */
 

@@ -104,11 +104,26 @@ static int take_index(struct table_load *l, const unsigned char *stored)
 	return rc == -SHALE_ECORRUPT ? corrupt(l, l->handle[LOAD_INDEX].offset, "the index does not make sense") : rc;
 }
 
-/* Looks for the filter; other entries (of other programs, or of versions to come) are none of our business. */
+/* Nonsense there is no reason to refuse the table: then nobody counted. */
+static void take_counts(struct table *t, struct slice value)
+{
+	const unsigned char *p = value.data, *end = p + value.size;
+	struct table_counts c;
+
+	p = varint64_get(p, end, &c.entries);
+	if (p)
+		p = varint64_get(p, end, &c.dead);
+	if (p)
+		p = varint64_get(p, end, &c.dead_sequence);
+	if (p && c.dead <= c.entries && c.dead_sequence <= SEQUENCE_MAX)
+		t->counts = c;
+}
+
+/* Looks for the filter and the counts; other entries (of other programs, or of versions to come) are none of our business. */
 static int take_meta(struct table_load *l, const unsigned char *stored, bool *filter_out)
 {
 	struct block_handle h = l->handle[LOAD_META];
-	struct slice name = slice_str(FILTER_META_KEY);
+	struct slice name = slice_str(FILTER_META_KEY), stats = slice_str(STATS_META_KEY);
 	struct block *meta;
 	struct block_iter it;
 	int rc = block_from_stored(l->table, h, stored, &meta, l->err);
@@ -121,9 +136,13 @@ static int take_meta(struct table_load *l, const unsigned char *stored, bool *fi
 	*filter_out = it.base.valid && slice_equal(it.base.key, name);
 	if (*filter_out && table_handle(l->table, it.base.value, &l->handle[LOAD_FILTER]) < 0)
 		rc = corrupt(l, h.offset, "the filter's place lies outside the file");
-	else if (it.base.status == -SHALE_ECORRUPT)
+	else if (it.base.status == 0)
+		iter_seek(&it.base, stats);
+	if (it.base.valid && slice_equal(it.base.key, stats))
+		take_counts(l->table, it.base.value);
+	if (rc == 0 && it.base.status == -SHALE_ECORRUPT)
 		rc = corrupt(l, h.offset, "the metaindex does not make sense");
-	else
+	else if (rc == 0)
 		rc = it.base.status;
 	block_iter_fini(&it);
 	return rc;

@@ -20,6 +20,7 @@ struct version {
 	struct file_meta **files[LEVELS];
 	size_t count[LEVELS];
 	uint64_t bytes[LEVELS];
+	size_t dead_files[LEVELS]; /* files whose share of dead entries is tombstone_percent or more */
 	double score[LEVELS]; /* filled when installed; [LEVELS-1] is always 0 */
 };
 

@@ -177,6 +177,7 @@ static int level_merge(const struct version *base, unsigned level, const struct 
 static int level_build(const struct version *base, const struct edit *e, unsigned level, struct version *v,
 		       struct err_info *err)
 {
+	unsigned dead_percent = v->set->options.tombstone_percent;
 	struct change c;
 	struct run *r = NULL;
 	int rc = change_init(&c, e, level);
@@ -201,8 +202,10 @@ static int level_build(const struct version *base, const struct edit *e, unsigne
 		goto out;
 	v->files[level] = r->files;
 	v->count[level] = r->count;
-	for (size_t i = 0; i < r->count; i++)
+	for (size_t i = 0; i < r->count; i++) {
 		v->bytes[level] += r->files[i]->size;
+		v->dead_files[level] += dead_percent && r->files[i]->dead_percent >= dead_percent;
+	}
 out:
 	change_fini(&c);
 	return rc;

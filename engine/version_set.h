@@ -27,6 +27,7 @@ struct version_set_options {
 	unsigned level_multiplier;      /* 10 */
 	uint64_t max_file_bytes;        /* 2 MiB */
 	uint64_t max_manifest_bytes;    /* a new MANIFEST is begun past this: 64 MiB */
+	unsigned tombstone_percent;     /* share of dead entries from which on a file is compacted for them: 50; 0: never */
 };
 
 struct version_set {

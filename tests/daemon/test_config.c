@@ -49,6 +49,24 @@ START_TEST(values_are_read)
 }
 END_TEST
 
+/* Compression per level: the last one named goes for the deeper levels; none named, one setting goes for all. */
+START_TEST(compression_of_levels)
+{
+	struct engine_options o;
+
+	ck_ok(read_text("[engine]\ncompression_per_level = none, Snappy,zstd\n"));
+	config_engine_options(&c, &o);
+	ck_assert(o.compression_by_level);
+	ck_assert_int_eq(o.level_compression[0], COMPRESS_NONE);
+	ck_assert_int_eq(o.level_compression[1], COMPRESS_SNAPPY);
+	for (unsigned level = 2; level < LEVELS; level++)
+		ck_assert_int_eq(o.level_compression[level], COMPRESS_ZSTD);
+	ck_ok(read_text("[engine]\ncompression_per_level =\n"));
+	config_engine_options(&c, &o);
+	ck_assert(!o.compression_by_level);
+}
+END_TEST
+
 /* A misspelt key must be found at its line, with the key that was meant; else the operator believes it is in force. */
 START_TEST(unknown_keys_are_told_with_line_and_suggestion)
 {
@@ -78,6 +96,9 @@ START_TEST(bad_values_are_told_with_what_is_allowed)
 		{"[engine]\nwrite_buffer =\n", "from 64K to 1G"},
 		{"[engine]\ncompression = lz4\n", "none, snappy or zstd"},
 		{"[engine]\nparanoid = maybe\n", "yes or no"},
+		{"[engine]\ncompression_per_level = none,lz4\n", "separated by commas, of none, snappy or zstd"},
+		{"[engine]\ncompression_per_level = none none none none none none none none\n", "up to 7"},
+		{"[engine]\ntombstone_percent = 101\n", "from 0 to 100"},
 		{"[engine]\nmax_immutables = 0\n", "from 1 to 16"},
 		{"[engine]\nmax_immutables = 0x10\n", "from 1 to 16"},
 		{"[access]\nmode = 0888\n", "octal"},
@@ -153,6 +174,7 @@ START_TEST(print_and_read_again)
 	ck_ok(config_set(&c, "access.uids=1 2 3", &err));
 	ck_ok(config_set(&c, "engine.write_buffer=100001", &err));
 	ck_ok(config_set(&c, "access.mode=0640", &err));
+	ck_ok(config_set(&c, "engine.compression_per_level=none,none,zstd", &err));
 	again = c;
 	config_write(&c, false, f);
 	fclose(f);
@@ -187,6 +209,6 @@ START_TEST(shipped_file_is_complete)
 }
 END_TEST
 
-TEST_MAIN("config", 10, values_are_read, unknown_keys_are_told_with_line_and_suggestion,
+TEST_MAIN("config", 10, values_are_read, compression_of_levels, unknown_keys_are_told_with_line_and_suggestion,
 	  bad_values_are_told_with_what_is_allowed, broken_lines_are_told, set_overrides, impossible_together,
 	  print_and_read_again, shipped_file_is_complete)
