@@ -46,11 +46,29 @@ static int range_call(const struct shale_db *db, struct call *call, const void *
 
 int shale_compact_range(struct shale_db *db, const void *start, size_t start_len, const void *limit, size_t limit_len)
 {
+	return shale_compact(db, NULL, start, start_len, limit, limit_len);
+}
+
+int shale_compact(struct shale_db *db, const struct shale_compact_options *options, const void *start, size_t start_len,
+		  const void *limit, size_t limit_len)
+{
 	unsigned char lengths[2][VARINT64_MAX];
+	struct shale_compact_options o;
 	struct call call = {.what = "compact", .op = OP_COMPACT};
 	struct answer answer;
 	int rc = check_fork(db);
 
+	if (rc == 0)
+		rc = options_copy(db, &o, sizeof(o), options);
+	if (rc < 0)
+		return rc;
+	if (o.one_level && (o.level < 0 || o.level >= REGION_LEVELS))
+		return fail(db, -EINVAL, "compact: there is no level %d; levels are 0 to %d", o.level,
+			    REGION_LEVELS - 1);
+	call.flags = o.no_wait ? SQE_NO_WAIT : 0;
+	call.sequence = o.one_level ? (uint64_t)o.level + 1 : 0;
+	call.watch = o.watch;
+	call.watch_context = o.watch_context;
 	if (rc == 0)
 		rc = range_call(db, &call, start, start_len, limit, limit_len, lengths);
 	return rc < 0 ? rc : call_run(db, &call, &answer);

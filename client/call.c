@@ -33,9 +33,10 @@ enum {
 	SLICE_MAX_NS = 100 * 1000 * 1000,
 	GRACE_NS =
 		5 * 1000 * 1000, /* past a deadline: the daemon keeps deadlines too, and its answer keeps the channel */
-	OP_BITS = 8,		 /* of user_data */
-	ARENA_SLACK = 64 << 10,	 /* beside the largest request: batch and scan headers */
-	GROW_ROUNDS = 8,	 /* an answer that outgrows its room so often is no answer */
+	WATCH_NS = 100 * 1000 * 1000, /* between two looks of a watch */
+	OP_BITS = 8,		      /* of user_data */
+	ARENA_SLACK = 64 << 10,	      /* beside the largest request: batch and scan headers */
+	GROW_ROUNDS = 8,	      /* an answer that outgrows its room so often is no answer */
 };
 
 /* How an attempt ended when not with an answer. */
@@ -297,6 +298,39 @@ static void submit(struct progress *p, uint64_t id, uint32_t *out_len)
 	publish(ch);
 }
 
+/* Asks the daemon to give up the request @id of this channel. False: no room. */
+static bool send_cancel(struct channel *ch, uint64_t id)
+{
+	if (ring_sq_room(&ch->ring) == 0)
+		return false;
+	*ring_sq_slot(&ch->ring, 0) = (struct sqe){
+		.user_data = ++ch->calls << OP_BITS | OP_CANCEL,
+		.session = ch->session,
+		.op = OP_CANCEL,
+		.sequence = id,
+	};
+	publish(ch);
+	return true;
+}
+
+/* Waits for a long request in short turns; between them its caller may look at how it goes, and end it. */
+static int await_watched(const struct progress *p, uint64_t id, struct cqe *cqe)
+{
+	bool cancelled = false;
+
+	for (;;) {
+		uint64_t until = monotonic_ns() + WATCH_NS;
+		int rc = await(p->ch, id, until > GRACE_NS ? until - GRACE_NS : 1, cqe);
+
+		if (rc == ATTEMPT_GONE && cancelled)
+			return -ECANCELED; /* not to be begun again with another daemon */
+		if (rc != -ETIMEDOUT)
+			return rc;
+		if (!cancelled && p->call->watch(p->call->watch_context))
+			cancelled = send_cancel(p->ch, id);
+	}
+}
+
 /* One try over a usable channel. 0 and *@cqe, ATTEMPT_GONE, or a failure. *@taken: the daemon may have seen it. */
 static int attempt(struct progress *p, struct cqe *cqe, uint32_t *out_len, bool *taken)
 {
@@ -312,7 +346,7 @@ static int attempt(struct progress *p, struct cqe *cqe, uint32_t *out_len, bool 
 		return rc;
 	slot = ch->ring.sq_tail;
 	submit(p, id, out_len);
-	rc = await(ch, id, p->deadline_ns, cqe);
+	rc = p->call->watch ? await_watched(p, id, cqe) : await(ch, id, p->deadline_ns, cqe);
 	/* Acquire pairs with the release in ring_sq_take(). Only the one value that proves it counts as not taken. */
 	if (rc < 0)
 		*taken = atomic_load_explicit(&ch->ring.theirs->sq_head, memory_order_acquire) != slot;

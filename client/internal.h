@@ -159,6 +159,8 @@ struct call {
 	const struct shale_snapshot *snapshot;
 	uint64_t sequence;    /* sqe.sequence, when there is no snapshot */
 	uint64_t deadline_us; /* from now; 0: none */
+	int (*watch)(void *context); /* called ten times a second while it waits, where a request may be cancelled: not 0 cancels */
+	void *watch_context;
 };
 
 /* What came back. */

@@ -200,7 +200,26 @@ int shale_ping(struct shale_db *db);
 /* Writes memtables out as SSTables; returns when what was written before the call is in them. */
 int shale_flush(struct shale_db *db);
 
-/* Compacts the range [start, limit) down; NULL for open ends. Returns when done. */
+struct shale_compact_options {
+	size_t struct_size;
+	int one_level; /* only what `level` (0 to 6) holds of the range, into the next one; the last is rewritten */
+	int level;
+	int no_wait;   /* return when it is begun; it goes on without this process */
+	int (*watch)(void *context); /* called about ten times a second while the call waits; not 0 cancels */
+	void *watch_context;
+};
+#define SHALE_COMPACT_OPTIONS_INIT {sizeof(struct shale_compact_options), 0, 0, 0, NULL, NULL}
+
+/*
+ * shale_compact - compacts the range [start, limit) down to the deepest level that holds any of it; NULL for open ends.
+ *
+ * Returns 0 when done (or begun); -ECANCELED when options->watch said so: what was done until then stays, and nothing is lost; -EINVAL, -E2BIG,
+ * -ENOSPC, -SHALE_ECORRUPT, -SHALE_EFAILED, -EPIPE. A daemon that restarts meanwhile is asked again. @options may be NULL.
+ */
+int shale_compact(struct shale_db *db, const struct shale_compact_options *options, const void *start, size_t start_len,
+		  const void *limit, size_t limit_len);
+
+/* The same without options. */
 int shale_compact_range(struct shale_db *db, const void *start, size_t start_len, const void *limit, size_t limit_len);
 
 /*
