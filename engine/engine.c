@@ -292,6 +292,8 @@ void engine_destroy(struct engine *e)
 	free(e->scratch);
 	free(e->snapshots);
 	free(e->obsolete);
+	for (unsigned i = 0; i < e->closing_count; i++)
+		io_close(e->closing[i]);
 	pthread_mutex_destroy(&e->lock);
 	free(e);
 }

@@ -20,7 +20,7 @@
 #include "engine/joblog.h"
 #include "engine/wal.h"
 
-enum { IMMUTABLES_MAX = 16 };
+enum { IMMUTABLES_MAX = 16, CLOSING_MAX = 8 };
 
 /* syslog's priorities, which host->log takes. */
 enum { PRIORITY_ERROR = 3, PRIORITY_WARNING = 4, PRIORITY_NOTICE = 5, PRIORITY_INFO = 6 };
@@ -106,6 +106,8 @@ struct engine {
 	struct obsolete *obsolete;
 	size_t obsolete_count, obsolete_cap;
 	bool deleting;
+	struct io_file *closing[CLOSING_MAX]; /* logs left behind, which JOB_DELETE closes */
+	unsigned closing_count;
 	uint64_t manifest_seen; /* the MANIFEST whose successor makes it obsolete */
 
 	struct err_info error; /* words for failed, paused or the last read error */
@@ -254,6 +256,8 @@ struct job {
 	struct manual *manual;
 	struct obsolete *obsolete; /* JOB_DELETE: taken from the engine's list */
 	size_t obsolete_count;
+	struct io_file *closing[CLOSING_MAX]; /* likewise */
+	unsigned closing_count;
 	struct job_note note;
 };
 

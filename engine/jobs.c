@@ -4,7 +4,7 @@
  * next_job() is the one place that decides. Its order is the order of urgency for writers:
  *	1. log         without a log made ready no memtable can be switched
  *	2. flush       frees a memtable; never waits for a compaction
- *	3. delete      cheap, and gives space back
+ *	3. delete      cheap, and gives space back; closes logs, too
  *	4. manual      somebody waits for it
  *	5. size        a level is over its target
  *	6. seek        a file costs readers blocks in vain (seek.c)
@@ -119,7 +119,7 @@ static bool next_job(struct engine *e, unsigned kinds, struct job *j)
 		j->note.record.bytes[0] = memtable_used(e->immutables[0].mem);
 		return true;
 	}
-	if (kinds & JOB_DELETE && e->obsolete_count && !e->deleting) {
+	if (kinds & JOB_DELETE && (e->obsolete_count || e->closing_count) && !e->deleting) {
 		e->deleting = true;
 		j->kind = JOB_DELETE;
 		j->obsolete = e->obsolete;
@@ -127,6 +127,9 @@ static bool next_job(struct engine *e, unsigned kinds, struct job *j)
 		j->note.record.files[0] = e->obsolete_count;
 		e->obsolete = NULL;
 		e->obsolete_count = e->obsolete_cap = 0;
+		memcpy(j->closing, e->closing, sizeof(j->closing));
+		j->closing_count = e->closing_count;
+		e->closing_count = 0;
 		return true;
 	}
 	return kinds & JOB_COMPACT && !paused && pick_compaction(e, j);
@@ -192,6 +195,8 @@ static int run_delete(struct engine *e, struct job *j)
 {
 	obsolete_remove(e, j->obsolete, j->obsolete_count);
 	free(j->obsolete);
+	for (unsigned i = 0; i < j->closing_count; i++)
+		io_close(j->closing[i]);
 	pthread_mutex_lock(&e->lock);
 	e->deleting = false;
 	pthread_mutex_unlock(&e->lock);

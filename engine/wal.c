@@ -68,6 +68,8 @@ static void wal_free(struct wal *w)
 {
 	for (unsigned i = 0; i < w->files; i++)
 		io_close(w->file[i].file);
+	while (w->retired_count)
+		io_close(wal_take_retired(w));
 	free(w);
 }
 

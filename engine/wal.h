@@ -91,6 +91,12 @@ void wal_log_forget(struct wal_log *log); /* the file stays, and is empty to who
 /* From now on records go to @log (taken). The old log is drained and synced behind it, then closed. -EAGAIN when too many old logs still drain. */
 int wal_switch(struct wal *w, struct wal_log *log);
 
+/*
+ * The file of a log that was left behind and is durable, for the caller to close in a worker, or NULL. The last close of a file that was unlinked
+ * meanwhile frees its space, which takes milliseconds. What nobody takes is closed by wal_close.
+ */
+struct io_file *wal_take_retired(struct wal *w);
+
 /* ---- appending ---- */
 
 /*

@@ -4,7 +4,7 @@
  * Each wal_pump does, in this order:
  *
  *	1. drain     writes of what is appended, log by log, up to WAL_WRITES in flight; `drained` follows in order
- *	2. retire    logs that are ended, drained and synced: out of the window, closed. Before the sync, which is the oldest log's: one
+ *	2. retire    logs that are ended, drained and synced: out of the window, their files to be closed. Before the sync, which is the oldest log's: one
  *	             that was durable already when it ended gives way at once
  *	3. sync      one fdatasync at a time: of the oldest log that has unsynced bytes, once it is ended and drained, or once what
  *	             was wanted is drained. So logs become durable in order (invariant 5), and the next group of writers
@@ -199,12 +199,20 @@ static void retire(struct wal *w)
 			return; /* its descriptor is in use */
 		/* Release: everything of it is in its file. Pairs with recovery's acquire. */
 		atomic_store_explicit(&w->window->log[f->slot].used, 0, memory_order_release);
-		io_close(f->file);
+		if (w->retired_count < WINDOW_LOGS)
+			w->retired[w->retired_count++] = f->file;
+		else
+			io_close(f->file);
 		w->synced = w->synced > f[1].base ? w->synced : f[1].base;
 		w->files--;
 		w->draining--;
 		memmove(w->file, w->file + 1, w->files * sizeof(w->file[0]));
 	}
+}
+
+struct io_file *wal_take_retired(struct wal *w)
+{
+	return w->retired_count ? w->retired[--w->retired_count] : NULL;
 }
 
 /* ---- space ahead ---- */

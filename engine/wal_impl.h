@@ -113,6 +113,8 @@ struct wal {
 	/* Oldest first; the last is the one appended to. file[draining] holds @submitted. */
 	struct wal_file file[WINDOW_LOGS];
 	unsigned files, draining;
+	struct io_file *retired[WINDOW_LOGS]; /* wait for wal_take_retired */
+	unsigned retired_count;
 
 	/* Writes in flight, in order of position: a ring from write_first. */
 	struct wal_write write[WAL_WRITES];

@@ -284,9 +284,26 @@ bool engine_wal_idle(const struct engine *e)
 	return wal_idle(e->wal);
 }
 
+/* Closing a log may take milliseconds: a worker does it. */
+static void close_later(struct engine *e, struct io_file *file)
+{
+	pthread_mutex_lock(&e->lock);
+	if (e->closing_count < CLOSING_MAX) {
+		e->closing[e->closing_count++] = file;
+		file = NULL;
+		engine_wake_jobs(e);
+	}
+	pthread_mutex_unlock(&e->lock);
+	io_close(file);
+}
+
 int engine_pump(struct engine *e, bool eager)
 {
 	int rc = wal_pump(e->wal, eager);
+	struct io_file *retired;
+
+	while (unlikely((retired = wal_take_retired(e->wal)) != NULL))
+		close_later(e, retired);
 
 	if (unlikely(rc < 0 && !atomic_load_explicit(&e->failed, memory_order_relaxed))) {
 		struct err_info err;
