@@ -125,13 +125,13 @@ static bool outputs_fit(const struct merge *m)
 }
 
 /* Waits when the bytes read and written since the last time come too fast. */
-static void merge_pace(struct merge *m, const struct direct_source *src)
+static void merge_pace(struct merge *m, const struct direct_source *src, uint64_t step)
 {
 	uint64_t bytes = direct_source_bytes_read(src) + m->did.bytes_written;
 
 	if (output_is_open(&m->out))
 		bytes += table_builder_size(m->out.builder);
-	if (bytes - m->paced < PACE_BYTES)
+	if (bytes - m->paced < step)
 		return;
 	pace(m->engine, m->queue, bytes - m->paced);
 	m->paced = bytes;
@@ -149,7 +149,7 @@ static int merge_all(struct merge *m, struct iter *it, struct direct_source *src
 				return -ECANCELED;
 			job_note_done(m->note, direct_source_bytes_read(src));
 		}
-		merge_pace(m, src);
+		merge_pace(m, src, PACE_BYTES);
 		rc = merge_entry(m, it->key, it->value, err);
 		if (m->bad_input)
 			return out_of_order(m, reading_out, err);
@@ -309,8 +309,10 @@ static int merge_tables(struct engine *e, struct compaction *c, struct job_note 
 		rc = directory_sync(e, err);
 	if (rc == 0)
 		rc = install(e, c, m.made, m.made_count, &edit, q, err);
-	if (rc == 0)
+	if (rc == 0) {
 		count_work(e, &m, direct_source_bytes_read(src), (io_now_ns(e->env) - begin) / 1000);
+		merge_pace(&m, src, 0); /* what is left to pay; nobody waits for the inputs any more */
+	}
 	outputs_release(e, &edit, m.made, m.made_count, rc == 0);
 	free(m.made);
 	direct_source_free(src);
