@@ -43,22 +43,41 @@ static void print_key(FILE *f, const struct key_buf *key)
 	fprintf(f, "' @ %llu : %u", (unsigned long long)ikey_sequence(ikey), ikey_kind(ikey));
 }
 
-static void print_sstables(FILE *f, struct engine *e)
+static int by_smallest(const void *a, const void *b)
+{
+	const struct file_meta *x = *(struct file_meta *const *)a, *y = *(struct file_meta *const *)b;
+	int order = ikey_compare(key_buf_slice(&x->smallest), key_buf_slice(&y->smallest));
+
+	return order ? order : x->number < y->number ? -1 : x->number > y->number;
+}
+
+static void print_table(FILE *f, const struct file_meta *m)
+{
+	fprintf(f, " %llu:%llu[", (unsigned long long)m->number, (unsigned long long)m->size);
+	print_key(f, &m->smallest);
+	fputs(" .. ", f);
+	print_key(f, &m->largest);
+	fputs("]\n", f);
+}
+
+/* LevelDB lists level 0, too, by smallest key; ours is newest first. */
+static int print_sstables(FILE *f, struct engine *e)
 {
 	const struct version *v = e->versions.current;
+	struct file_meta **level0 = malloc((v->count[0] + 1) * sizeof(struct file_meta *));
 
+	if (!level0)
+		return -ENOMEM;
+	if (v->count[0])
+		memcpy(level0, v->files[0], v->count[0] * sizeof(struct file_meta *));
+	qsort(level0, v->count[0], sizeof(struct file_meta *), by_smallest);
 	for (unsigned level = 0; level < LEVELS; level++) {
 		fprintf(f, "--- level %u ---\n", level);
-		for (size_t i = 0; i < v->count[level]; i++) {
-			const struct file_meta *m = v->files[level][i];
-
-			fprintf(f, " %llu:%llu[", (unsigned long long)m->number, (unsigned long long)m->size);
-			print_key(f, &m->smallest);
-			fputs(" .. ", f);
-			print_key(f, &m->largest);
-			fputs("]\n", f);
-		}
+		for (size_t i = 0; i < v->count[level]; i++)
+			print_table(f, level ? v->files[level][i] : level0[i]);
 	}
+	free(level0);
+	return 0;
 }
 
 static void print_memory(FILE *f, struct engine *e)
@@ -111,7 +130,7 @@ static int print_property(FILE *f, struct engine *e, struct slice name)
 	} else if (slice_equal(name, slice_str("stats"))) {
 		print_stats(f, e);
 	} else if (slice_equal(name, slice_str("sstables"))) {
-		print_sstables(f, e);
+		return print_sstables(f, e);
 	} else if (slice_equal(name, slice_str("approximate-memory-usage"))) {
 		print_memory(f, e);
 	} else {

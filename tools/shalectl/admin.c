@@ -46,21 +46,6 @@ int cmd_flush(struct ctl *ctl)
 	return code;
 }
 
-int cmd_compact(struct ctl *ctl)
-{
-	const char *start = ctl->nargs > 0 ? ctl->args[0] : NULL, *limit = ctl->nargs > 1 ? ctl->args[1] : NULL;
-	struct shale_db *db;
-	int code = ctl_open(ctl, false, &db), rc;
-
-	if (code != EXIT_OK)
-		return code;
-	rc = shale_compact_range(db, start, start ? strlen(start) : 0, limit, limit ? strlen(limit) : 0);
-	if (rc < 0)
-		code = ctl_failed(db, "compact", rc);
-	shale_close(db);
-	return code;
-}
-
 int cmd_version(struct ctl *ctl)
 {
 	if (ctl->json)

@@ -9,6 +9,7 @@
 #include <stdarg.h>
 #include <stdlib.h>
 
+#include "shm/layout.h"
 #include "tools/shalectl/shalectl.h"
 
 static int cmd_help(struct ctl *ctl);
@@ -17,12 +18,15 @@ static const struct command commands[] = {
 	{"ping", "", 0, 0, "", "is the daemon there and serving?", cmd_ping},
 	{"status", "", 0, 0, "", "state, sizes, levels; works while the daemon hangs", cmd_status},
 	{"stats", "", 0, 0, "", "every counter, level, session and snapshot", cmd_stats},
+	{"levels", "", 0, 0, "", "what each level holds, and what came into it and why", cmd_levels},
+	{"jobs", "", 0, 0, "", "background jobs: running, and the last ones", cmd_jobs},
+	{"explain", "", 0, 0, "", "why writes are slow now, and why space is not free", cmd_explain},
 	{"get", "KEY", 1, 1, "x", "print a value, byte for byte", cmd_get},
 	{"put", "KEY VALUE", 2, 2, "y", "write a value; '-' takes it from standard input", cmd_put},
 	{"del", "KEY...", 1, INT32_MAX, "y", "delete keys, all at once", cmd_del},
 	{"scan", "", 0, 0, "ftpnrk", "print entries in order, one a line", cmd_scan},
 	{"flush", "", 0, 0, "", "write the memtables out as tables", cmd_flush},
-	{"compact", "[FROM [TO]]", 0, 2, "", "compact a range of keys, or all", cmd_compact},
+	{"compact", "[FROM [TO]]", 0, 2, "ftlWN", "compact a range of keys, or all; Ctrl-C ends it", cmd_compact},
 	{"version", "", 0, 0, "", "print the version", cmd_version},
 	{"help", "[VERB]", 0, 1, "", "print this, or a verb's options", cmd_help},
 };
@@ -46,6 +50,9 @@ static const struct {
 	{'n', "limit", "N", "at most so many entries"},
 	{'r', "reverse", NULL, "from the last to the first"},
 	{'k', "keys-only", NULL, "leave the values out"},
+	{'l', "level", "N", "only what level N holds, into the next one; the last is rewritten"},
+	{'W', "wait", NULL, "return when it is done (the default)"},
+	{'N', "no-wait", NULL, "return when it is begun"},
 };
 
 void complain(const char *fmt, ...)
@@ -209,6 +216,18 @@ static int take_option(struct ctl *ctl, int letter)
 		break;
 	case 'k':
 		ctl->keys_only = true;
+		break;
+	case 'W':
+	case 'N':
+		ctl->no_wait = letter == 'N';
+		break;
+	case 'l':
+		if (parse_count(optarg, &n) != EXIT_OK || n >= REGION_LEVELS) {
+			complain("there is no level '%s'; levels are 0 to %d", optarg, REGION_LEVELS - 1);
+			return EXIT_USAGE;
+		}
+		ctl->has_level = true;
+		ctl->level = (int)n;
 		break;
 	case 'n':
 		return parse_count(optarg, &ctl->limit);

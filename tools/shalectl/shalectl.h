@@ -3,8 +3,11 @@
  *
  *	main.c     options, the command table, help
  *	keys.c     get put del scan            through libshale
- *	admin.c    ping flush compact version  through libshale
- *	status.c   status stats                from the region alone, so that they work while the daemon hangs
+ *	admin.c    ping flush version          through libshale
+ *	compact.c  compact                     through libshale, with progress from the region
+ *	status.c levels.c jobs.c explain.c     from the region alone, so that they work while the daemon hangs; the verbs
+ *	                                       of these names, and stats
+ *	picture.c tables.c                     one look at the region; tables
  *	text.c     escaping, base64, sizes, "did you mean"
  *
  * Data goes to stdout, all else to stderr.
@@ -33,7 +36,8 @@ struct ctl {
 	bool json;
 	unsigned timeout_ms;
 	/* options of single verbs */
-	bool sync, hex, reverse, keys_only;
+	bool sync, hex, reverse, keys_only, no_wait, has_level;
+	int level;
 	const char *from, *to, *prefix;
 	uint64_t limit;
 	/* operands after the verb */
@@ -60,6 +64,9 @@ int cmd_flush(struct ctl *ctl);
 int cmd_compact(struct ctl *ctl);
 int cmd_status(struct ctl *ctl);
 int cmd_stats(struct ctl *ctl);
+int cmd_levels(struct ctl *ctl);
+int cmd_jobs(struct ctl *ctl);
+int cmd_explain(struct ctl *ctl);
 int cmd_version(struct ctl *ctl);
 
 /* Prints "shalectl: …" and a newline to stderr. */

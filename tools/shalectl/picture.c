@@ -1,0 +1,124 @@
+/*
+ * picture.c - one look at a daemon's region, without asking the daemon where it can be helped.
+ *
+ * With --db the region is opened by name, so looking works while the daemon hangs, and still shows the last state of
+ * one that was killed. Without it the handshake hands the region over, which needs a daemon that answers.
+ */
+#include "tools/shalectl/picture.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <signal.h>
+#include <stdlib.h>
+#include <unistd.h>
+
+#include "shm/error.h"
+#include "shm/handshake.h"
+#include "shm/park.h"
+
+static int region_by_directory(struct ctl *ctl, struct region *r, struct err_info *err)
+{
+	char instance[INSTANCE_LEN + 1];
+	int fd = open(ctl->database, O_RDONLY | O_DIRECTORY | O_CLOEXEC), rc;
+
+	if (fd < 0) {
+		complain("%s: %m", ctl->database);
+		return EXIT_FAILED;
+	}
+	rc = segment_instance(fd, instance);
+	close(fd);
+	if (rc == 0)
+		rc = region_open(r, instance, err);
+	if (rc == 0)
+		return EXIT_OK;
+	if (rc == -ENOENT) {
+		complain("no shaled serves %s", ctl->database);
+		return EXIT_NOT_RUNNING;
+	}
+	complain("%s", *err->text ? err->text : shale_strerror(rc));
+	return EXIT_FAILED;
+}
+
+static int region_by_socket(struct ctl *ctl, struct region *r, struct err_info *err)
+{
+	struct hello hello = {
+		.magic = HELLO_MAGIC,
+		.size = sizeof(hello),
+		.abi = SHM_ABI,
+		.flags = HELLO_READ_ONLY,
+		.fingerprint = layout_fingerprint(),
+	};
+	const char *path = ctl->socket ? ctl->socket : getenv("SHALE_SOCKET");
+	struct welcome welcome;
+	int fds[WELCOME_FDS], sock, rc;
+
+	rc = handshake_connect(path && *path ? path : SHALE_DEFAULT_SOCKET, &hello, ctl->timeout_ms, &sock, &welcome,
+			       fds, err);
+	if (rc == 0) {
+		rc = region_map(r, fds[1], err);
+		for (int i = 0; i < WELCOME_FDS; i++)
+			close(fds[i]);
+		close(sock);
+	}
+	if (rc == 0)
+		return EXIT_OK;
+	complain("%s", *err->text ? err->text : shale_strerror(rc));
+	if (rc == -ETIMEDOUT)
+		complain("the daemon may hang; shalectl --db DIR status looks without asking it");
+	return rc == -ENOENT || rc == -ECONNREFUSED ? EXIT_NOT_RUNNING : EXIT_FAILED;
+}
+
+int take_picture(struct ctl *ctl, struct picture *p)
+{
+	struct err_info err = {0};
+	uint64_t now, beat;
+	int code = ctl->database ? region_by_directory(ctl, &p->region, &err) : region_by_socket(ctl, &p->region, &err);
+
+	if (code != EXIT_OK)
+		return code;
+	if (region_read_stats(&p->region, &p->stats) < 0) {
+		complain("the stats page is half written: the daemon died while it wrote");
+		region_close(&p->region, false);
+		return EXIT_FAILED;
+	}
+	now = monotonic_ns();
+	/* Acquire: what the daemon wrote before it changed the state is seen with it. */
+	p->state = atomic_load_explicit(&p->region.header->state, memory_order_acquire);
+	beat = atomic_load_explicit(&p->region.header->heartbeat_ns, memory_order_relaxed);
+	p->idle_s = now > beat ? (double)(now - beat) / 1e9 : 0;
+	p->alive = kill((pid_t)p->region.header->daemon_pid, 0) == 0 || errno == EPERM;
+	return EXIT_OK;
+}
+
+const char *state_name(const struct picture *p)
+{
+	static const char *const names[] = {"starting", "serving", "stopping", "stopped", "failed"};
+
+	if (!p->alive && p->state != REGION_STOPPED)
+		return "dead";
+	return p->state < ARRAY_SIZE(names) ? names[p->state] : "unknown";
+}
+
+int picture_exit(const struct picture *p)
+{
+	return !p->alive || p->state == REGION_STOPPED ? EXIT_NOT_RUNNING
+	       : p->state == REGION_FAILED	       ? EXIT_FAILED
+						       : EXIT_OK;
+}
+
+int show_picture(struct ctl *ctl, void (*text)(const struct picture *p), json_t *(*json)(const struct picture *p))
+{
+	struct picture p = {0};
+	int code = take_picture(ctl, &p), out;
+
+	if (code != EXIT_OK)
+		return code;
+	if (ctl->json)
+		print_json(json(&p));
+	else
+		text(&p);
+	out = ctl_finish_output();
+	code = out != EXIT_OK ? out : picture_exit(&p);
+	region_close(&p.region, false);
+	return code;
+}

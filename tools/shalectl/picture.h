@@ -1,0 +1,50 @@
+/*
+ * picture.h - the daemon's region as one look at it, and tables to show it in: for the verbs that ask nobody.
+ */
+#ifndef SHALE_SHALECTL_PICTURE_H
+#define SHALE_SHALECTL_PICTURE_H
+
+#include <libsmartcols/libsmartcols.h>
+
+#include "shm/region.h"
+#include "tools/shalectl/shalectl.h"
+
+struct picture {
+	struct region region;
+	struct region_stats stats;
+	uint32_t state;
+	bool alive;    /* the daemon's process is there */
+	double idle_s; /* since the service loop last said that it runs */
+};
+
+/* Maps the region and copies the stats page. EXIT_OK (region_close then), or the exit code after having said why. */
+int take_picture(struct ctl *ctl, struct picture *p);
+const char *state_name(const struct picture *p);
+/* The exit code of a verb that only looks: it tells whether the daemon runs. */
+int picture_exit(const struct picture *p);
+
+/* Takes a picture, shows it with @text or @json (which returns a new value) as the command line says, and ends. */
+int show_picture(struct ctl *ctl, void (*text)(const struct picture *p), json_t *(*json)(const struct picture *p));
+
+/* ---- tables.c ---- */
+
+enum { CELL = 64 };
+
+/* A table whose first column is aligned to the left, as the columns from @left on (SIZE_MAX: none). NULL: no memory. */
+struct libscols_table *table_new(const char *const *columns, size_t n, size_t left);
+/* Adds a row of @n cells; the table copies their text. NULL is fine. */
+void table_row(struct libscols_table *t, char cells[][CELL], size_t n);
+/* Prints and frees it. */
+void table_print(struct libscols_table *t);
+
+/* "1.5 s", "3 ms", "2 min 5 s" */
+const char *time_text(uint64_t micros, char buf[32]);
+
+/* ---- levels.c, jobs.c ---- */
+
+void print_levels(const struct region_stats *s);
+json_t *levels_json(const struct region_stats *s);
+const char *reason_name(const struct region_stats *s, uint64_t reason);
+json_t *jobs_json(const struct picture *p);
+
+#endif
