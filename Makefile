@@ -62,7 +62,7 @@ test_src   := $(wildcard $(TEST_FOLDERS:%=tests/%/test_*.c))
 tests      := $(patsubst tests/%.c,$(OUT)/tests/%,$(test_src))
 TESTS      ?= $(tests)
 
-.PHONY: all check demo bench install uninstall deps format help clean
+.PHONY: all check differential demo bench install uninstall deps format help clean
 all: $(libraries) $(programs)
 
 # ---- what the build needs; installed by itself where it may ----
@@ -127,6 +127,10 @@ $(foreach d,$(patsubst tests/%/,%,$(sort $(dir $(test_src)))),$(eval $(call test
 check: all $(TESTS)
 	@SHALE_BUILD=$(abspath $(OUT)) tests/run.sh $(TESTS)
 
+# Ours against stock LevelDB, a million operations for each of ten seeds: some twenty minutes.
+differential: $(OUT)/tests/engine/test_differential
+	@SHALE_DIFF_OPS=$${SHALE_DIFF_OPS:-1000000} SHALE_DIFF_SEEDS=$${SHALE_DIFF_SEEDS:-10} $<
+
 # ---- use ----
 
 demo: all
@@ -174,6 +178,7 @@ help:
 	@echo '  all        the default: shaled, libshale, shalectl, shale-run, shale-bench, the demo'
 	@echo '  demo       four writers, a scanner, two kills; read back by us and by stock LevelDB'
 	@echo '  check      all tests; one: make check TESTS=build/release/tests/shm/test_ring; TEST_FOLDERS="shm engine"'
+	@echo '  differential  a random stream of a million operations, ten times, into ours and into stock LevelDB'
 	@echo '  bench      shale against LevelDB in process, on this machine'
 	@echo '  install    into PREFIX ($(PREFIX)), below DESTDIR; uninstall takes it away'
 	@echo '  deps       installs the Debian packages, or prints the line that does; called by itself'

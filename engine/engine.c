@@ -294,6 +294,7 @@ void engine_destroy(struct engine *e)
 	free(e->obsolete);
 	for (unsigned i = 0; i < e->closing_count; i++)
 		io_close(e->closing[i]);
+	free(e->pending);
 	pthread_mutex_destroy(&e->lock);
 	free(e);
 }

@@ -7,7 +7,7 @@
  *	snapshot.c  pinned sequences, what survives    jobs.c       which job runs next, and why
  *	output.c    one table being written            flush.c      memtable → table
  *	property.c  texts and sizes                    compaction.c tables → tables
- *	                                               manual.c     compactions that somebody asked for
+ *	check.c     what takes the disk to know        manual.c     compactions that somebody asked for
  */
 #ifndef SHALE_ENGINE_ENGINE_INTERNAL_H
 #define SHALE_ENGINE_ENGINE_INTERNAL_H
@@ -79,6 +79,7 @@ struct engine {
 		switch_wanted; /* a manual compaction waits for a memtable switch: release in manual.c, acquire in engine_pump */
 	_Atomic uint64_t seek_file; /* a file whose seeks ran out, until it is compacted; 0: none. Relaxed: see seek.c */
 	_Atomic bool stopping; /* engine_stop_jobs; relaxed: jobs notice soon */
+	_Atomic bool leftovers; /* a deletion failed: there are files that nobody knows of; relaxed, for engine_check_files */
 
 	pthread_mutex_t lock; /* everything below; and the fields of version_set that say so. After manifest_lock */
 	struct version_set versions;
@@ -109,6 +110,8 @@ struct engine {
 	struct io_file *closing[CLOSING_MAX]; /* logs left behind, which JOB_DELETE closes */
 	unsigned closing_count;
 	uint64_t manifest_seen; /* the MANIFEST whose successor makes it obsolete */
+	uint64_t *pending;	/* tables that are being written, or are not yet in a version */
+	size_t pending_count, pending_cap;
 
 	struct err_info error; /* words for failed, paused or the last read error */
 	unsigned compactions_running;
@@ -271,6 +274,9 @@ int flush_run(struct engine *e, struct job_note *note, struct io_queue *q, struc
 /* *@reading_out: it failed because its inputs could not be read. */
 int compaction_run(struct engine *e, struct compaction *c, struct job_note *note, struct io_queue *q,
 		   bool *reading_out, struct err_info *err);
+
+/* After a job installed a version, not under the lock: in debug builds the directory must hold just what the engine knows of. */
+void check_installed(struct engine *e);
 
 /* Under the lock: a file to delete later. Out of memory leaves it for the sweep at the next open. */
 void obsolete_add(struct engine *e, enum file_type type, uint64_t number);

@@ -29,8 +29,10 @@ void obsolete_add(struct engine *e, enum file_type type, uint64_t number)
 		size_t cap = e->obsolete_cap ? 2 * e->obsolete_cap : 64;
 		struct obsolete *grown = reallocarray(e->obsolete, cap, sizeof(*grown));
 
-		if (!grown)
+		if (!grown) {
+			atomic_store_explicit(&e->leftovers, true, memory_order_relaxed);
 			return;
+		}
 		e->obsolete = grown;
 		e->obsolete_cap = cap;
 	}
@@ -49,9 +51,11 @@ static int remove_one(struct engine *e, const struct obsolete *o)
 	rc = io_unlink(e->env, file_name(name, o->type, o->number));
 	if (rc == -ENOENT && o->type == FILE_TABLE)
 		rc = io_unlink(e->env, file_name(name, FILE_SST, o->number));
-	if (rc < 0 && rc != -ENOENT)
+	if (rc < 0 && rc != -ENOENT) {
+		atomic_store_explicit(&e->leftovers, true, memory_order_relaxed);
 		engine_log(e, PRIORITY_WARNING, "%s: obsolete, but cannot be deleted (%s); the next start tries again",
 			   name, shale_strerror(rc));
+	}
 	return rc;
 }
 
@@ -303,6 +307,8 @@ int engine_run_job(struct engine *e, struct job *j, struct io_queue *queue)
 	}
 	if (rc < 0)
 		job_failed(e, j, rc, reading, &err);
+	else if (j->kind == JOB_FLUSH || j->kind == JOB_COMPACT)
+		check_installed(e);
 	pthread_mutex_lock(&e->lock);
 	e->stats.jobs_running--;
 	e->stats.jobs_failed += rc < 0 && rc != -ECANCELED;

@@ -8,6 +8,54 @@
 
 #include <stdlib.h>
 
+/* ---- tables on their way: on disk, and in no version yet ---- */
+
+static int pending_add(struct engine *e, uint64_t number)
+{
+	int rc = 0;
+
+	pthread_mutex_lock(&e->lock);
+	if (e->pending_count == e->pending_cap) {
+		size_t cap = e->pending_cap ? 2 * e->pending_cap : 16;
+		uint64_t *grown = reallocarray(e->pending, cap, sizeof(*grown));
+
+		if (grown) {
+			e->pending = grown;
+			e->pending_cap = cap;
+		} else {
+			rc = -ENOMEM;
+		}
+	}
+	if (rc == 0)
+		e->pending[e->pending_count++] = number;
+	pthread_mutex_unlock(&e->lock);
+	return rc;
+}
+
+/* Under the lock. Harmless when it is not there. */
+static void pending_remove(struct engine *e, uint64_t number)
+{
+	for (size_t i = 0; i < e->pending_count; i++) {
+		if (e->pending[i] == number) {
+			e->pending[i] = e->pending[--e->pending_count];
+			return;
+		}
+	}
+}
+
+/* ---- one table ---- */
+
+/* Removes a table that no version has. Not under the lock. */
+static void remove_pending(struct engine *e, uint64_t number)
+{
+	struct obsolete gone = {FILE_TABLE, number};
+
+	obsolete_remove(e, &gone, 1);
+	pthread_mutex_lock(&e->lock);
+	pending_remove(e, number);
+	pthread_mutex_unlock(&e->lock);
+}
+
 int output_open(struct output *o, struct engine *e, unsigned level, struct io_queue *q, struct err_info *err)
 {
 	struct table_options table = e->options.table;
@@ -19,7 +67,9 @@ int output_open(struct output *o, struct engine *e, unsigned level, struct io_qu
 	o->queue = q;
 	o->number = version_set_new_number(&e->versions);
 	file_name(name, FILE_TABLE, o->number);
-	rc = io_open(e->env, name, IO_OPEN_WRITE | IO_OPEN_CREATE, &o->file);
+	rc = pending_add(e, o->number);
+	if (rc == 0)
+		rc = io_open(e->env, name, IO_OPEN_WRITE | IO_OPEN_CREATE, &o->file);
 	if (rc < 0)
 		return err_set(err, rc, "%s: cannot be created: %s", name, shale_strerror(rc));
 	if (e->options.compression_by_level)
@@ -118,11 +168,8 @@ void output_drop(struct output *o)
 	output_close(o);
 	key_buf_fini(&o->smallest);
 	key_buf_fini(&o->largest);
-	if (e) {
-		struct obsolete gone = {FILE_TABLE, o->number};
-
-		obsolete_remove(e, &gone, 1);
-	}
+	if (e)
+		remove_pending(e, o->number);
 	memset(o, 0, sizeof(*o));
 }
 
@@ -161,13 +208,14 @@ void outputs_release(struct engine *e, struct edit *edit, struct file_meta **met
 		/* Installed and compacted away before we let go: then no version saw the last reference go, and we do it for them. */
 		if (metas[i]->refs == 1)
 			obsolete_add(e, FILE_TABLE, metas[i]->number);
+		pending_remove(e, metas[i]->number);
 		file_meta_unref(metas[i]);
 	}
 	pthread_mutex_unlock(&e->lock);
 	for (size_t i = 0; i < count && !installed; i++) {
-		struct obsolete gone = {FILE_TABLE, metas[i]->number};
+		uint64_t number = metas[i]->number;
 
 		file_meta_unref(metas[i]);
-		obsolete_remove(e, &gone, 1);
+		remove_pending(e, number);
 	}
 }

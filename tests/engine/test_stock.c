@@ -1,56 +1,9 @@
 /* Our directories in stock LevelDB's hands, and its directories in ours: formats are a promise in both directions. */
-#include <leveldb/c.h>
 #include <stdio.h>
 #include <string.h>
 
 #include "tests/engine/model.h"
-
-struct stock {
-	leveldb_t *db;
-	leveldb_options_t *options;
-	leveldb_filterpolicy_t *filter;
-	leveldb_readoptions_t *read;
-	leveldb_writeoptions_t *write;
-};
-
-static void must(char *error, const char *what)
-{
-	ck_assert_msg(!error, "stock LevelDB, %s: %s", what, error);
-}
-
-static void stock_open(struct stock *s, const char *dir, bool create, bool snappy, int bloom_bits)
-{
-	char *error = NULL;
-
-	memset(s, 0, sizeof(*s));
-	s->options = leveldb_options_create();
-	leveldb_options_set_paranoid_checks(s->options, 1);
-	leveldb_options_set_create_if_missing(s->options, create);
-	leveldb_options_set_error_if_exists(s->options, 0);
-	leveldb_options_set_write_buffer_size(s->options, 64 << 10);
-	leveldb_options_set_max_file_size(s->options, 1 << 20);
-	leveldb_options_set_block_size(s->options, 1024);
-	leveldb_options_set_compression(s->options, snappy ? leveldb_snappy_compression : leveldb_no_compression);
-	if (bloom_bits) {
-		s->filter = leveldb_filterpolicy_create_bloom(bloom_bits);
-		leveldb_options_set_filter_policy(s->options, s->filter);
-	}
-	s->read = leveldb_readoptions_create();
-	leveldb_readoptions_set_verify_checksums(s->read, 1);
-	s->write = leveldb_writeoptions_create();
-	s->db = leveldb_open(s->options, dir, &error);
-	must(error, "open");
-}
-
-static void stock_close(struct stock *s)
-{
-	leveldb_close(s->db);
-	leveldb_options_destroy(s->options);
-	leveldb_readoptions_destroy(s->read);
-	leveldb_writeoptions_destroy(s->write);
-	if (s->filter)
-		leveldb_filterpolicy_destroy(s->filter);
-}
+#include "tests/engine/stock.h"
 
 /* Random batches into both; stock tells no sequences, so the model counts its own, which only has to grow. */
 static void stock_work(struct stock *s, struct model *m, uint64_t *seed, uint64_t *clock, unsigned batches)
@@ -75,7 +28,7 @@ static void stock_work(struct stock *s, struct model *m, uint64_t *seed, uint64_
 			model_set(m, key, ++*clock, present, vseed, size);
 		}
 		leveldb_write(s->db, s->write, batch, &error);
-		must(error, "write");
+		stock_must(error, "write");
 		leveldb_writebatch_destroy(batch);
 	}
 }
@@ -95,7 +48,7 @@ static void stock_check(struct stock *s, struct model *m)
 		const char *k, *v;
 
 		v = leveldb_get(s->db, s->read, (const char *)key.data, key.size, &vsize, &error);
-		must(error, "get");
+		stock_must(error, "get");
 		ck_assert_msg(!v == !want, "stock get of key %u: %s", i, v ? "there, but deleted" : "missing");
 		if (!want)
 			continue;
@@ -111,7 +64,7 @@ static void stock_check(struct stock *s, struct model *m)
 	}
 	ck_assert_msg(!leveldb_iter_valid(it), "stock's scan gives too much");
 	leveldb_iter_get_error(it, &error);
-	must(error, "scan");
+	stock_must(error, "scan");
 	leveldb_iter_destroy(it);
 }
 
@@ -296,12 +249,12 @@ START_TEST(foreign_comparator_is_refused)
 	leveldb_options_set_create_if_missing(options, 1);
 	leveldb_options_set_comparator(options, comparator);
 	db = leveldb_open(options, w.dir, &error);
-	must(error, "open");
+	stock_must(error, "open");
 	leveldb_close(db);
 	ck_assert_int_eq(world_try_open(&w, &err), -SHALE_ECOMPARATOR);
 	ck_assert_ptr_nonnull(strstr(err.text, "test.ReverseComparator"));
 	db = leveldb_open(options, w.dir, &error);
-	must(error, "open again");
+	stock_must(error, "open again");
 	leveldb_close(db);
 	leveldb_options_destroy(options);
 	leveldb_comparator_destroy(comparator);

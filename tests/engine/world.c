@@ -4,6 +4,7 @@
 #include <string.h>
 #include <sys/mman.h>
 
+#include "engine/check.h"
 #include "engine/wal.h"
 
 static void log_line(struct engine_host *h, int priority, const char *text)
@@ -351,4 +352,12 @@ void world_check(struct world *w)
 	int rc = engine_check(w->e, &err);
 
 	ck_assert_msg(rc == 0, "engine_check: %d, %s", rc, err.text);
+}
+
+void world_check_deep(struct world *w)
+{
+	struct err_info err = {0};
+	int rc = engine_check_deep(w->e, w->worker, &err);
+
+	ck_assert_msg(rc == 0, "engine_check_deep: %d, %s", rc, err.text);
 }

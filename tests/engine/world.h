@@ -62,5 +62,6 @@ bool scan_entry(const unsigned char **at, const unsigned char *end, struct slice
 
 unsigned world_files(struct world *w, unsigned level);
 void world_check(struct world *w); /* engine_check */
+void world_check_deep(struct world *w);
 
 #endif
