@@ -430,7 +430,7 @@ START_TEST(ended_while_recovering)
 	static char value[4096];
 	struct err_info err = {0};
 	struct shale_db *db;
-	char key[16];
+	char key[32];
 
 	signal(SIGTERM, SIG_DFL); /* until the new program runs, it would have Check's handler */
 	proc_begin(&d);
