@@ -330,7 +330,7 @@ int engine_scan(struct view *v, struct read_ctx *ctx, struct scan *s)
 	iter_free(it);
 	if (unlikely(rc == GIVE_WAY))
 		return read_ctx_yield(ctx);
-	if (rc == READ_MISS && !s->reverse && s->count)
+	if (rc == READ_MISS && !s->reverse && s->last.size)
 		read_ahead(ctx, s);
 	return rc;
 }
