@@ -201,6 +201,15 @@ static unsigned most_over_target(const struct region_stats *s)
 	return most;
 }
 
+static unsigned compactions(const struct region_stats *s)
+{
+	unsigned n = 0;
+
+	for (unsigned i = 0; i < s->jobs_listed && i < REGION_RUNNING; i++)
+		n += s->running[i].kind == REGION_JOB_COMPACT || s->running[i].kind == REGION_JOB_MOVE;
+	return n;
+}
+
 static void explain_space(const struct picture *p, struct answer *a)
 {
 	const struct region_stats *s = &p->stats;
@@ -227,15 +236,19 @@ static void explain_space(const struct picture *p, struct answer *a)
 		level = most_over_target(s);
 		say(a, "debt",
 		    "%s of %s lie above their levels' targets and have not been merged yet, most of all in level %u "
-		    "(score %.2f); %" PRIu64 " jobs run on %" PRIu64 " workers (engine.compaction_workers).",
-		    size_text(s->debt_bytes, debt), live, level, s->level[level].score, s->jobs_running,
+		    "(score %.2f); "
+		    "compactions running: %u, on %" PRIu64 " workers (engine.compaction_workers).",
+		    size_text(s->debt_bytes, debt), live, level, s->level[level].score, compactions(s),
 		    s->settings.compaction_workers);
 	} else if (s->space_amplification > 1.1) {
 		say(a, "not-compacted",
-		    "The tables take %s, %.2f times their largest sorted run: replaced entries and deletions whose "
-		    "levels are "
-		    "within their targets (engine.level1_size), so no compaction is due; shalectl compact merges them.",
-		    live, s->space_amplification);
+		    "Up to %s of the tables' %s may be replaced entries and deletions, the tables being %.2f times "
+		    "their largest "
+		    "sorted run, but every level is within its target (engine.level1_size), so no compaction is due; "
+		    "shalectl "
+		    "compact merges them now.",
+		    size_text((uint64_t)((double)s->live_bytes * (1 - 1 / s->space_amplification)), debt), live,
+		    s->space_amplification);
 	} else {
 		say(a, "none", "No space waits to be freed: the tables take %s, %.2f times their largest sorted run.",
 		    live, s->space_amplification);

@@ -69,7 +69,9 @@ static void print_running(const struct region_stats *s)
 		snprintf(text[2], CELL, "%s", job_reason(s, j));
 		levels_text(j, true, text[3]);
 		inputs_text(j, text[4]);
-		snprintf(text[5], CELL, "%.0f%%", 100 * done_part(j));
+		*text[5] = 0;
+		if (j->bytes[0])
+			snprintf(text[5], CELL, "%.0f%%", 100 * done_part(j));
 		time_text(j->micros, text[6]);
 		snprintf(text[7], CELL, "?");
 		if (j->left_us)

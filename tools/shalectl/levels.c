@@ -100,7 +100,8 @@ static void print_all(const struct picture *p)
 	print_levels(s);
 	printf("\nwritten to tables   %.2f bytes for each byte flushed (%s flushed, %s by compactions)\n",
 	       s->write_amplification, size_text(s->flush_bytes, a), size_text(s->compaction_bytes_written, b));
-	printf("space               %.2f bytes for each byte of the largest sorted run (%s in %" PRIu64 " files)\n",
+	printf("space               at most %.2f bytes for each byte that is needed (%s in %" PRIu64
+	       " files; the largest sorted run is needed)\n",
 	       s->space_amplification, size_text(s->live_bytes, a), s->live_files);
 	printf("debt                %s over the levels' targets\n", size_text(s->debt_bytes, a));
 	printf("writes waited       %s paced, %s for level 0, %s for a memtable, %s for the log\n",
