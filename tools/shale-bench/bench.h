@@ -4,6 +4,7 @@
  *	main.c          options, the list of benchmarks, rounds, tables
  *	loop.c          the workloads, run by workers that begin together
  *	histogram.c     latencies
+ *	amplification.c bytes that tables took for bytes that clients wrote, and room on disk for what is alive
  *	engine_*.c      one driver per engine
  *
  * A worker is a process for an engine that serves several (shale), and a thread for one that lives in a process
@@ -25,7 +26,8 @@ struct bench_options {
 	uint64_t value_bytes, batch;
 	uint64_t write_buffer_bytes, cache_bytes, bloom_bits;
 	uint64_t procs, rounds;
-	bool compress, json, verify;
+	uint64_t duration; /* seconds that overwrite lasts; 0: num writes */
+	bool compress, json, verify, amplification;
 	const char *folder; /* where databases go; NULL: $TMPDIR */
 };
 
@@ -57,6 +59,10 @@ struct driver {
 	void (*sample)(void);
 	void (*report)(FILE *out);
 
+	/* Bytes of tables written since start, by flushes and compactions; the log is not in it. 0 or negative. */
+	int (*tables_written)(uint64_t *out);
+	const char *tables_written_how;
+
 	/* A worker's handle; NULL after having said why. */
 	void *(*open)(void);
 	void (*close)(void *s);
@@ -86,6 +92,12 @@ extern const struct driver shale_driver, leveldb_driver;
 
 struct benchmark;
 
+/* What is there after a benchmark, once background work has come to rest. */
+struct amplification {
+	uint64_t user, tables; /* bytes that clients wrote, and that went into tables meanwhile */
+	uint64_t live, disk;   /* bytes of keys and values that are there, and of the tables on disk */
+};
+
 /* What one run of one benchmark gave. */
 struct result {
 	uint64_t operations, found, bytes, errors;
@@ -97,6 +109,8 @@ const struct benchmark *benchmark_find(const char *name);
 const char *benchmark_name(const struct benchmark *b);
 /* It begins with an empty database. */
 bool benchmark_fresh(const struct benchmark *b);
+/* What it counts as bytes was written. */
+bool benchmark_writes(const struct benchmark *b);
 void benchmark_list(FILE *out);
 
 /* Allocates what workers share. 0 or -ENOMEM. */
@@ -105,7 +119,17 @@ int loop_init(const struct bench_options *o);
 /* Forgets which keys were written: the database is empty again. */
 void loop_forget(const struct bench_options *o);
 
+/* Keys that were written since. */
+uint64_t loop_keys(const struct bench_options *o);
+
 /* Runs @b on a started engine. 0 and *@out, or negative after having said why. */
 int loop_run(const struct driver *d, const struct bench_options *o, const struct benchmark *b, struct result *out);
+
+/* ---- amplification.c ---- */
+
+/* Waits until no table has been written for a while. 0 and the driver's number, or negative. */
+int amplification_settle(const struct driver *d, uint64_t *tables_out);
+/* Bytes of the tables in @database. */
+uint64_t amplification_disk(const char *database);
 
 #endif

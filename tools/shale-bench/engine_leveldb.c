@@ -1,6 +1,7 @@
 #include <errno.h>
 #include <leveldb/c.h>
 #include <stdlib.h>
+#include <string.h>
 
 #include "tools/shale-bench/bench.h"
 
@@ -64,6 +65,23 @@ static int stop(void)
 	leveldb_readoptions_destroy(reading);
 	leveldb_readoptions_destroy(reading_past_cache);
 	db = NULL;
+	return 0;
+}
+
+/* "leveldb.stats": after a line of dashes one line per level; the last column is MiB written into it. */
+static int tables_written(uint64_t *out)
+{
+	char *text = leveldb_property_value(db, "leveldb.stats"), *save, *line;
+	double files, size, seconds, read, written, sum = 0;
+	unsigned level;
+
+	if (!text)
+		return -EIO;
+	for (line = strtok_r(text, "\n", &save); line; line = strtok_r(NULL, "\n", &save))
+		if (sscanf(line, "%u %lf %lf %lf %lf %lf", &level, &files, &size, &seconds, &read, &written) == 6)
+			sum += written;
+	leveldb_free(text);
+	*out = (uint64_t)(sum * 1048576);
 	return 0;
 }
 
@@ -199,6 +217,8 @@ const struct driver leveldb_driver = {
 	.by_process = false,
 	.start = start,
 	.stop = stop,
+	.tables_written = tables_written,
+	.tables_written_how = "last column of leveldb.stats, whole MiB per level",
 	.open = open_session,
 	.close = close_session,
 	.put = put,

@@ -76,20 +76,40 @@ static uint64_t resident_kib(pid_t pid)
 	return kib;
 }
 
-static void sample(void)
+static int read_stats(struct region_stats *out)
 {
 	char instance[INSTANCE_LEN + 1];
-	struct region_stats stats;
 	struct region region;
+	int rc = private_daemon_instance(&daemon_, instance);
+
+	if (rc == 0)
+		rc = region_open(&region, instance, NULL);
+	if (rc < 0)
+		return rc;
+	rc = region_read_stats(&region, out);
+	region_close(&region, false);
+	return rc;
+}
+
+static void sample(void)
+{
 	uint64_t rss = resident_kib(daemon_.pid);
+	struct region_stats stats;
 
 	if (rss > peak_rss_kib)
 		peak_rss_kib = rss;
-	if (private_daemon_instance(&daemon_, instance) < 0 || region_open(&region, instance, NULL) < 0)
-		return;
-	if (region_read_stats(&region, &stats) == 0 && stats.level[0].files > peak_l0)
+	if (read_stats(&stats) == 0 && stats.level[0].files > peak_l0)
 		peak_l0 = stats.level[0].files;
-	region_close(&region, false);
+}
+
+static int tables_written(uint64_t *out)
+{
+	struct region_stats stats;
+	int rc = read_stats(&stats);
+
+	if (rc == 0)
+		*out = stats.flush_bytes + stats.compaction_bytes_written;
+	return rc;
 }
 
 static void report(FILE *out)
@@ -235,6 +255,8 @@ const struct driver shale_driver = {
 	.stop = stop,
 	.sample = sample,
 	.report = report,
+	.tables_written = tables_written,
+	.tables_written_how = "bytes of flushes and compactions in the stats page",
 	.open = open_session,
 	.close = close_session,
 	.put = put,

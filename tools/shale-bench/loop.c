@@ -43,7 +43,7 @@ struct worker {
 
 struct benchmark {
 	const char *name;
-	bool fresh;
+	bool fresh, writes;
 	int (*run)(struct worker *w);
 	const char *help;
 };
@@ -144,6 +144,19 @@ static int run_fillseq(struct worker *w)
 static int run_fillrandom(struct worker *w)
 {
 	return fill(w, false, false, w->o->num);
+}
+
+/* For a time, or as fillrandom. */
+static int run_overwrite(struct worker *w)
+{
+	uint64_t end = monotonic_ns() + w->o->duration * UINT64_C(1000000000);
+	int rc = 0;
+
+	if (!w->o->duration)
+		return run_fillrandom(w);
+	while (rc == 0 && monotonic_ns() < end)
+		rc = fill(w, false, false, 1000 * w->o->procs);
+	return rc;
 }
 
 static int run_fillsync(struct worker *w)
@@ -307,17 +320,17 @@ static int run_verify(struct worker *w)
 }
 
 static const struct benchmark benchmarks[] = {
-	{"fillseq", true, run_fillseq, "N writes in order, new database"},
-	{"fillbatch", true, run_fillbatch, "N writes in order in batches of 1000, new database"},
-	{"fillrandom", true, run_fillrandom, "N writes of random keys, new database"},
-	{"fillsync", true, run_fillsync, "N/100 synchronous writes (200 to 10000), new database"},
-	{"overwrite", false, run_fillrandom, "N writes of random keys"},
-	{"readrandom", false, run_readrandom, "N reads of random keys"},
-	{"readseq", false, run_readseq, "forward over N entries (each worker)"},
-	{"readreverse", false, run_readreverse, "backward over N entries (each worker)"},
-	{"seekrandom", false, run_seekrandom, "N/4 seeks to random keys, a new cursor each"},
-	{"compact", false, run_compact, "compact everything"},
-	{"verify", false, run_verify, "full scan: sorted, complete, values right (needs --verify)"},
+	{"fillseq", true, true, run_fillseq, "N writes in order, new database"},
+	{"fillbatch", true, true, run_fillbatch, "N writes in order in batches of 1000, new database"},
+	{"fillrandom", true, true, run_fillrandom, "N writes of random keys, new database"},
+	{"fillsync", true, true, run_fillsync, "N/100 synchronous writes (200 to 10000), new database"},
+	{"overwrite", false, true, run_overwrite, "N writes of random keys, or as many as --duration seconds take"},
+	{"readrandom", false, false, run_readrandom, "N reads of random keys"},
+	{"readseq", false, false, run_readseq, "forward over N entries (each worker)"},
+	{"readreverse", false, false, run_readreverse, "backward over N entries (each worker)"},
+	{"seekrandom", false, false, run_seekrandom, "N/4 seeks to random keys, a new cursor each"},
+	{"compact", false, false, run_compact, "compact everything"},
+	{"verify", false, false, run_verify, "full scan: sorted, complete, values right (needs --verify)"},
 };
 
 const struct benchmark *benchmark_find(const char *name)
@@ -336,6 +349,11 @@ const char *benchmark_name(const struct benchmark *b)
 bool benchmark_fresh(const struct benchmark *b)
 {
 	return b->fresh;
+}
+
+bool benchmark_writes(const struct benchmark *b)
+{
+	return b->writes;
 }
 
 void benchmark_list(FILE *out)
@@ -368,6 +386,15 @@ void loop_forget(const struct bench_options *o)
 {
 	for (uint64_t i = 0; i <= o->num / 64; i++)
 		atomic_store_explicit(&written[i], 0, memory_order_relaxed);
+}
+
+uint64_t loop_keys(const struct bench_options *o)
+{
+	uint64_t n = 0;
+
+	for (uint64_t i = 0; i <= o->num / 64; i++)
+		n += (uint64_t)__builtin_popcountll(atomic_load_explicit(&written[i], memory_order_relaxed));
+	return n;
 }
 
 static void *work(void *arg)

@@ -21,7 +21,8 @@ static const struct driver *const drivers[] = {&shale_driver, &leveldb_driver};
 struct series {
 	double rate[MAX_ROUNDS]; /* operations per second */
 	unsigned n;
-	struct result sum; /* latencies and counts of all rounds */
+	struct result sum;	   /* latencies and counts of all rounds */
+	struct amplification cost; /* user and tables of all rounds, live and disk of the last */
 };
 
 struct bench {
@@ -54,12 +55,31 @@ static void add_result(struct bench *b, unsigned which, unsigned engine, const s
 	histogram_merge(&s->sum.latency, &r->latency);
 }
 
+/* @tables_io: what the engine had written into tables before, and has now. */
+static int add_cost(struct bench *b, unsigned which, unsigned engine, const char *path, const struct result *r,
+		    uint64_t *tables_io)
+{
+	struct amplification *cost = &b->series[which][engine].cost;
+	uint64_t tables;
+	int rc = amplification_settle(b->engine[engine], &tables);
+
+	if (rc < 0)
+		return rc;
+	cost->user += benchmark_writes(b->benchmark[which]) ? r->bytes : 0;
+	cost->tables += tables - *tables_io;
+	cost->live = loop_keys(&b->o) * (KEY_BYTES + b->o.value_bytes);
+	cost->disk = amplification_disk(path);
+	*tables_io = tables;
+	return 0;
+}
+
 /* All benchmarks in their order by one engine. */
 static int run_engine(struct bench *b, unsigned engine)
 {
 	const struct driver *d = b->engine[engine];
 	static struct result r; /* large, for the histogram */
 	bool running = false;
+	uint64_t tables = 0;
 	char path[600];
 	int rc = 0;
 
@@ -74,11 +94,14 @@ static int run_engine(struct bench *b, unsigned engine)
 		if (rc == 0 && !running) {
 			running = true;
 			rc = d->start(&b->o, path);
+			tables = 0;
 		}
 		if (rc == 0)
 			rc = loop_run(d, &b->o, b->benchmark[i], &r);
 		if (rc == 0)
 			add_result(b, i, engine, &r);
+		if (rc == 0 && b->o.amplification)
+			rc = add_cost(b, i, engine, path, &r, &tables);
 		if (rc == 0 && isatty(STDERR_FILENO))
 			fprintf(stderr, "\r\033[K%s %s", d->name, benchmark_name(b->benchmark[i]));
 		if (rc < 0)
@@ -136,6 +159,25 @@ static void print_table(const struct bench *b)
 		}
 }
 
+static void print_amplification(const struct bench *b)
+{
+	const double mib = 1 << 20;
+
+	printf("\n%-12s %-8s %11s %11s %9s %11s %11s %9s\n", "benchmark", "engine", "user MiB", "tables MiB",
+	       "write amp", "live MiB", "disk MiB", "space amp");
+	for (unsigned i = 0; i < b->benchmarks; i++)
+		for (unsigned e = 0; e < b->engines; e++) {
+			const struct amplification *c = &b->series[i][e].cost;
+
+			printf("%-12s %-8s %11.1f %11.1f %9.2f %11.1f %11.1f %9.3f\n", benchmark_name(b->benchmark[i]),
+			       b->engine[e]->name, (double)c->user / mib, (double)c->tables / mib,
+			       c->user ? (double)c->tables / (double)c->user : 0, (double)c->live / mib,
+			       (double)c->disk / mib, c->live ? (double)c->disk / (double)c->live : 0);
+		}
+	for (unsigned e = 0; e < b->engines; e++)
+		printf("tables of %s: %s\n", b->engine[e]->name, b->engine[e]->tables_written_how);
+}
+
 static void print_json(const struct bench *b)
 {
 	json_t *all = json_array();
@@ -147,14 +189,18 @@ static void print_json(const struct bench *b)
 			double rate = median_rate(s);
 
 			json_array_append_new(
-				all, json_pack("{s:s,s:s,s:I,s:I,s:I,s:I,s:f,s:I,s:I,s:I,s:I,s:I}", "benchmark",
-					       benchmark_name(b->benchmark[i]), "engine", b->engine[e]->name, "procs",
-					       (json_int_t)b->o.procs, "rounds", (json_int_t)s->n, "operations",
-					       (json_int_t)s->sum.operations, "found", (json_int_t)s->sum.found,
-					       "ops_per_second", rate, "bytes", (json_int_t)s->sum.bytes, "p50_ns",
-					       (json_int_t)histogram_quantile(h, 0.5), "p99_ns",
-					       (json_int_t)histogram_quantile(h, 0.99), "p999_ns",
-					       (json_int_t)histogram_quantile(h, 0.999), "max_ns", (json_int_t)h->max));
+				all,
+				json_pack("{s:s,s:s,s:I,s:I,s:I,s:I,s:f,s:I,s:I,s:I,s:I,s:I,s:I,s:I,s:I,s:I}",
+					  "benchmark", benchmark_name(b->benchmark[i]), "engine", b->engine[e]->name,
+					  "procs", (json_int_t)b->o.procs, "rounds", (json_int_t)s->n, "operations",
+					  (json_int_t)s->sum.operations, "found", (json_int_t)s->sum.found,
+					  "ops_per_second", rate, "bytes", (json_int_t)s->sum.bytes, "p50_ns",
+					  (json_int_t)histogram_quantile(h, 0.5), "p99_ns",
+					  (json_int_t)histogram_quantile(h, 0.99), "p999_ns",
+					  (json_int_t)histogram_quantile(h, 0.999), "max_ns", (json_int_t)h->max,
+					  "user_bytes", (json_int_t)s->cost.user, "table_bytes",
+					  (json_int_t)s->cost.tables, "live_bytes", (json_int_t)s->cost.live,
+					  "disk_bytes", (json_int_t)s->cost.disk));
 		}
 	json_dumpf(all, stdout, JSON_INDENT(1) | JSON_REAL_PRECISION(9));
 	putchar('\n');
@@ -178,12 +224,23 @@ static const struct number_option numbers[] = {
 	{"batch", offsetof(struct bench_options, batch), 1, 100000, "keys per batch of fillbatch; default 1000"},
 	{"procs", offsetof(struct bench_options, procs), 1, MAX_WORKERS, "workers; default 1"},
 	{"rounds", offsetof(struct bench_options, rounds), 1, MAX_ROUNDS, "times that all is done; default 1"},
+	{"duration", offsetof(struct bench_options, duration), 0, 86400, "seconds of overwrite; default N writes"},
 	{"write_buffer_size", offsetof(struct bench_options, write_buffer_bytes), 64 << 10, 1 << 30, "default 4194304"},
 	{"cache_size", offsetof(struct bench_options, cache_bytes), 64 << 10, UINT64_C(1) << 40, "default 8388608"},
 	{"bloom_bits", offsetof(struct bench_options, bloom_bits), 0, 40, "default 10"},
 };
 
-enum { OPT_NUMBER = 1000, OPT_ENGINE = 1, OPT_BENCHMARKS, OPT_DB, OPT_JSON, OPT_VERIFY, OPT_NO_COMPRESSION, OPT_HELP };
+enum {
+	OPT_NUMBER = 1000,
+	OPT_ENGINE = 1,
+	OPT_BENCHMARKS,
+	OPT_DB,
+	OPT_JSON,
+	OPT_VERIFY,
+	OPT_NO_COMPRESSION,
+	OPT_AMPLIFICATION,
+	OPT_HELP
+};
 
 static void usage(FILE *out)
 {
@@ -191,7 +248,8 @@ static void usage(FILE *out)
 		     "  --engine=LIST       of shale, leveldb; default shale,leveldb\n"
 		     "  --benchmarks=LIST   of those below\n"
 		     "  --db=DIR            where databases go; default $TMPDIR or /tmp\n"
-		     "  --json --verify --no-compression\n");
+		     "  --json --verify --no-compression\n"
+		     "  --amplification     also waits for background work, and tells what tables took\n");
 	for (size_t i = 0; i < ARRAY_SIZE(numbers); i++)
 		fprintf(out, "  --%s=N%*s%s\n", numbers[i].name, (int)(16 - strlen(numbers[i].name)), "",
 			numbers[i].help);
@@ -252,19 +310,20 @@ static int take_benchmarks(struct bench *b, char *list)
 /* 0, 1 when help was asked for, or negative. */
 static int parse(struct bench *b, int argc, char **argv)
 {
-	struct option longs[ARRAY_SIZE(numbers) + 8] = {
+	struct option longs[ARRAY_SIZE(numbers) + 9] = {
 		{"engine", required_argument, NULL, OPT_ENGINE},
 		{"benchmarks", required_argument, NULL, OPT_BENCHMARKS},
 		{"db", required_argument, NULL, OPT_DB},
 		{"json", no_argument, NULL, OPT_JSON},
 		{"verify", no_argument, NULL, OPT_VERIFY},
 		{"no-compression", no_argument, NULL, OPT_NO_COMPRESSION},
+		{"amplification", no_argument, NULL, OPT_AMPLIFICATION},
 		{"help", no_argument, NULL, OPT_HELP},
 	};
 	int letter, rc = 0;
 
 	for (size_t i = 0; i < ARRAY_SIZE(numbers); i++)
-		longs[7 + i] = (struct option){numbers[i].name, required_argument, NULL, OPT_NUMBER + (int)i};
+		longs[8 + i] = (struct option){numbers[i].name, required_argument, NULL, OPT_NUMBER + (int)i};
 	while (rc == 0 && (letter = getopt_long(argc, argv, "", longs, NULL)) != -1) {
 		if (letter >= OPT_NUMBER)
 			rc = take_number(&b->o, &numbers[letter - OPT_NUMBER], optarg);
@@ -280,6 +339,8 @@ static int parse(struct bench *b, int argc, char **argv)
 			b->o.verify = true;
 		else if (letter == OPT_NO_COMPRESSION)
 			b->o.compress = false;
+		else if (letter == OPT_AMPLIFICATION)
+			b->o.amplification = true;
 		else
 			rc = letter == OPT_HELP ? 1 : -EINVAL;
 	}
@@ -332,5 +393,7 @@ int main(int argc, char **argv)
 		print_json(&b);
 	else
 		print_table(&b);
+	if (!b.o.json && b.o.amplification)
+		print_amplification(&b);
 	return 0;
 }
