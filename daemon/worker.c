@@ -53,6 +53,8 @@ static void *work(void *arg)
 
 		if (job)
 			engine_run_job(w->engine, job, me->queue); /* a failure is recorded and logged by the engine */
+		else if (me->kinds & JOB_COMPACT && engine_survey(w->engine, me->queue))
+			continue; /* one idle moment's worth; a job goes before the rest */
 		else if (!atomic_load_explicit(&w->stop, memory_order_acquire))
 			rest_until_called(w, seen);
 	}

@@ -29,6 +29,7 @@ struct file_meta {
 	 * Engine lock. Of its entries, how many in a hundred are dead: deletions, and versions that a newer one hides; 0 when nobody counted. They
 	 * may all go once no snapshot is older than dead_sequence.
 	 */
+	bool counted; /* what follows is known; the MANIFEST does not tell it, the table does (reclaim.c) */
 	unsigned dead_percent;
 	uint64_t dead_sequence;
 };

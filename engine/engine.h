@@ -192,6 +192,12 @@ enum job_kind job_kind(const struct job *j);
 /* Runs and frees it, with I/O on @queue (the worker's own; blocks). 0 or the failure (already recorded and logged). */
 int engine_run_job(struct engine *e, struct job *j, struct io_queue *queue);
 
+/*
+ * For a worker that engine_next_job gave nothing: learns of a few tables that an earlier process wrote what they tell of themselves, with I/O on
+ * @queue. True when there is more to learn.
+ */
+bool engine_survey(struct engine *e, struct io_queue *queue);
+
 /* Asks running jobs to end soon, unfinished; no new ones start. For a clean shutdown. */
 void engine_stop_jobs(struct engine *e);
 

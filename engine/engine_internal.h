@@ -99,6 +99,7 @@ struct engine {
 
 	struct running running;
 	uint64_t pace_paid; /* see pace.c */
+	bool surveying, surveyed; /* see reclaim.c */
 	struct quarantined *quarantine;
 	unsigned quarantines, retries; /* failed reads ever; calls of engine_retry since the last: the back-off */
 	struct manual *manuals;	       /* oldest first */

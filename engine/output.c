@@ -152,6 +152,7 @@ int output_finish(struct output *o, struct file_meta **meta_out, struct err_info
 	meta = file_meta_new(o->number, size, key_buf_slice(&o->smallest), key_buf_slice(&o->largest));
 	if (!meta)
 		return err_set(err, -ENOMEM, "no memory for a table's entry");
+	meta->counted = true;
 	meta->dead_percent = table_dead_percent(&counts);
 	meta->dead_sequence = counts.dead_sequence;
 	key_buf_fini(&o->smallest);

@@ -11,10 +11,16 @@
  *	nothing below                         the file is rewritten where it is, with its neighbours that are as dead
  *
  * It ends: a rewrite drops every dead entry, as nothing lies below them and no pin holds them; every other step takes a file one level down.
+ * The MANIFEST cannot tell these counts. So after an open workers with nothing else to do read them from the tables, two small reads each
+ * (engine_survey); until then a file counts as having none. Tables of stock LevelDB never have any.
+ *
  * One such job at a time, after all others: it must not keep workers from what writers wait for.
  */
 #include "engine/engine_internal.h"
 
+#include "engine/version_builder.h"
+
+enum { SURVEY_FILES = 16 };
 enum { REWRITE_FILES = 10 }; /* full-sized ones that one job takes at most */
 
 static bool is_dead(const struct engine *e, const struct file_meta *m)
@@ -105,4 +111,82 @@ bool reclaim_waiting(const struct engine *e)
 			return true;
 	}
 	return false;
+}
+
+/* ---- what earlier processes wrote ---- */
+
+/* Under the lock. */
+static unsigned unknown_files(const struct version *v, struct file_meta *out[SURVEY_FILES])
+{
+	unsigned n = 0;
+
+	for (unsigned level = 0; level < LEVELS; level++) {
+		for (size_t i = 0; i < v->count[level] && n < SURVEY_FILES; i++) {
+			if (!v->files[level][i]->counted)
+				out[n++] = v->files[level][i];
+		}
+	}
+	return n;
+}
+
+/* A table that cannot be read is left to those who need its data: here it is one that nobody counted. */
+static struct table_counts learn(struct engine *e, const struct file_meta *m, struct io_queue *q)
+{
+	struct table *t = table_cache_get(e->shared.tables, m->number);
+	struct table_counts counts = {0};
+
+	if (t)
+		counts = *table_counts(t);
+	else
+		table_read_counts(e->env, q, m->number, m->size, &counts, NULL);
+	table_unref(t);
+	return counts;
+}
+
+/* Under the lock: the next files to ask, pinned by *@version_out. 0: nothing to do here. */
+static unsigned survey_begin(struct engine *e, struct file_meta *files[SURVEY_FILES], struct version **version_out)
+{
+	unsigned n;
+
+	if (e->surveyed || e->surveying || !e->options.levels.tombstone_percent ||
+	    atomic_load_explicit(&e->stopping, memory_order_relaxed) ||
+	    atomic_load_explicit(&e->failed, memory_order_relaxed))
+		return 0;
+	n = unknown_files(e->versions.current, files);
+	if (!n) {
+		e->surveyed = true; /* whatever comes now is counted as it is written */
+		return 0;
+	}
+	e->surveying = true;
+	*version_out = version_ref(e->versions.current);
+	return n;
+}
+
+bool engine_survey(struct engine *e, struct io_queue *queue)
+{
+	struct file_meta *files[SURVEY_FILES];
+	struct table_counts counts[SURVEY_FILES];
+	struct version *v;
+	unsigned n;
+
+	pthread_mutex_lock(&e->lock);
+	n = survey_begin(e, files, &v);
+	pthread_mutex_unlock(&e->lock);
+	if (!n)
+		return false;
+	for (unsigned i = 0; i < n; i++)
+		counts[i] = learn(e, files[i], queue);
+	pthread_mutex_lock(&e->lock);
+	for (unsigned i = 0; i < n; i++) {
+		files[i]->counted = true;
+		files[i]->dead_percent = table_dead_percent(&counts[i]);
+		files[i]->dead_sequence = counts[i].dead_sequence;
+	}
+	version_count_dead(e->versions.current);
+	version_unref(v);
+	e->surveying = false;
+	if (reclaim_waiting(e))
+		engine_wake_jobs(e);
+	pthread_mutex_unlock(&e->lock);
+	return true;
 }

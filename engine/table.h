@@ -27,6 +27,18 @@ struct table_options {
 	bool with_counts; /* tell how many entries are dead, where stock does not look */
 };
 
+/* What a table tells of its entries (FORMAT.md, shale.stats). */
+struct table_counts {
+	uint64_t entries;       /* 0: nobody counted */
+	uint64_t dead;          /* deletions, and versions that a newer one of the same key in the table hides */
+	uint64_t dead_sequence; /* with no pinned sequence below this one, all of them may go (a deletion: if nothing lies below it) */
+};
+/* Dead entries in a hundred; 0 when nobody counted. */
+static inline unsigned table_dead_percent(const struct table_counts *c)
+{
+	return c->entries ? (unsigned)((double)c->dead / (double)c->entries * 100) : 0;
+}
+
 /* ---- building (a worker) ---- */
 
 struct table_builder;
@@ -40,19 +52,6 @@ int table_builder_add(struct table_builder *b, struct slice ikey, struct slice v
 int table_builder_finish(struct table_builder *b);
 uint64_t table_builder_size(const struct table_builder *b); /* bytes so far; the file's size after finish */
 uint64_t table_builder_entries(const struct table_builder *b);
-
-/* What a table tells of its entries (FORMAT.md, shale.stats). */
-struct table_counts {
-	uint64_t entries;       /* 0: nobody counted */
-	uint64_t dead;          /* deletions, and versions that a newer one of the same key in the table hides */
-	uint64_t dead_sequence; /* with no pinned sequence below this one, all of them may go (a deletion: if nothing lies below it) */
-};
-/* Dead entries in a hundred; 0 when nobody counted. */
-static inline unsigned table_dead_percent(const struct table_counts *c)
-{
-	return c->entries ? (unsigned)((double)c->dead / (double)c->entries * 100) : 0;
-}
-
 struct table_counts table_builder_counts(const struct table_builder *b);
 void table_builder_free(struct table_builder *b); /* NULL is fine; waits for writes in flight */
 
@@ -64,6 +63,9 @@ struct table;
 /* Blocking: opens %06llu.ldb (or .sst), reads footer, index and filter. 0, or a negative code with words naming the file. */
 int table_open(struct io_env *env, struct io_queue *q, uint64_t number, uint64_t file_size, struct table **out,
 	       struct err_info *err);
+/* Blocking: reads no more of the file than its counts; all zero when it has none. 0, or a negative code with words. */
+int table_read_counts(struct io_env *env, struct io_queue *q, uint64_t number, uint64_t file_size, struct table_counts *out,
+		      struct err_info *err);
 struct table *table_ref(struct table *t);
 void table_unref(struct table *t); /* NULL is fine */
 uint64_t table_number(const struct table *t);

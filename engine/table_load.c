@@ -273,3 +273,41 @@ int table_open(struct io_env *env, struct io_queue *q, uint64_t number, uint64_t
 	table_load_fini(&load);
 	return rc;
 }
+
+/* One wanted piece, whole. 0 or a failure with words. */
+static int load_piece(struct table_load *l, struct io_queue *q, unsigned char *buf, size_t len, uint64_t offset)
+{
+	int64_t got;
+
+	want(l, buf, len, offset);
+	got = table_read(q, l->table->file, buf, len, offset);
+	if (got < 0)
+		return err_set(l->err, (int)got, "%s: cannot read %zu bytes at offset %" PRIu64 ": %s", l->table->name,
+			       len, offset, shale_strerror((int)got));
+	return (uint64_t)got < len ? corrupt(l, offset + (uint64_t)got, "the file ends here, but should be longer") : 0;
+}
+
+int table_read_counts(struct io_env *env, struct io_queue *q, uint64_t number, uint64_t file_size,
+		      struct table_counts *out, struct err_info *err)
+{
+	struct table_load l;
+	struct block_handle meta;
+	bool filter;
+	int rc = table_load_begin(&l, env, number, file_size, err); /* it wants the tail; its footer will do */
+
+	if (rc == TABLE_LOAD_READ)
+		rc = load_piece(&l, q, l.tail + l.len - TABLE_FOOTER, TABLE_FOOTER, file_size - TABLE_FOOTER);
+	if (rc == 0)
+		rc = read_footer(&l);
+	meta = l.handle[LOAD_META];
+	if (rc == 0) {
+		l.piece = malloc(meta.size + BLOCK_TRAILER);
+		rc = l.piece ? load_piece(&l, q, l.piece, meta.size + BLOCK_TRAILER, meta.offset) : -ENOMEM;
+	}
+	if (rc == 0)
+		rc = take_meta(&l, l.piece, &filter);
+	if (rc == 0)
+		*out = l.table->counts;
+	table_load_fini(&l);
+	return rc;
+}

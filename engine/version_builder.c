@@ -174,10 +174,25 @@ static int level_merge(const struct version *base, unsigned level, const struct 
 	return 0;
 }
 
+static bool is_dead(const struct version *v, const struct file_meta *m)
+{
+	unsigned percent = v->set->options.tombstone_percent;
+
+	return percent && m->dead_percent >= percent;
+}
+
+void version_count_dead(struct version *v)
+{
+	for (unsigned level = 0; level < LEVELS; level++) {
+		v->dead_files[level] = 0;
+		for (size_t i = 0; i < v->count[level]; i++)
+			v->dead_files[level] += is_dead(v, v->files[level][i]);
+	}
+}
+
 static int level_build(const struct version *base, const struct edit *e, unsigned level, struct version *v,
 		       struct err_info *err)
 {
-	unsigned dead_percent = v->set->options.tombstone_percent;
 	struct change c;
 	struct run *r = NULL;
 	int rc = change_init(&c, e, level);
@@ -204,7 +219,7 @@ static int level_build(const struct version *base, const struct edit *e, unsigne
 	v->count[level] = r->count;
 	for (size_t i = 0; i < r->count; i++) {
 		v->bytes[level] += r->files[i]->size;
-		v->dead_files[level] += dead_percent && r->files[i]->dead_percent >= dead_percent;
+		v->dead_files[level] += is_dead(v, r->files[i]);
 	}
 out:
 	change_fini(&c);

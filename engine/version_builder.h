@@ -28,4 +28,7 @@ void version_install(struct version_set *vs, struct version *next);
 /* Fills v->score[] from its counts and bytes. */
 void version_score(struct version *v);
 
+/* Under the lock: counts dead_files anew, since what is known of files has changed. */
+void version_count_dead(struct version *v);
+
 #endif

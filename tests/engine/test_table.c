@@ -273,6 +273,46 @@ START_TEST(stock_tables_and_bytes)
 }
 END_TEST
 
+/* A table tells how many of its entries are dead, and until which sequence a snapshot needs them; unless it was told not to, or none is. */
+START_TEST(dead_entries_are_counted)
+{
+	struct table_options options = {.block_bytes = 200, .restart_interval = 16, .bloom_bits_per_key = 10};
+	struct table_counts counts = {.entries = 1};
+	struct entry_list l = {0};
+	struct place p;
+	uint64_t size;
+	char key[8];
+
+	place_make(&p, IO_BACKEND_POSIX);
+	for (unsigned i = 0; i < 100; i++) {
+		snprintf(key, sizeof(key), "%03u", i);
+		entries_add_user(&l, key, 2000 + i, IKEY_VALUE, slice_str("v"));
+	}
+	options.with_counts = true;
+	size = table_make(&p, 1, &options, &l);
+	ck_ok(table_read_counts(p.env, p.q, 1, size, &counts, NULL));
+	ck_assert_uint_eq(counts.entries, 0); /* nothing is dead: nothing is told */
+	entries_add_user(&l, "b", 900, IKEY_VALUE, slice_str("hides"));
+	entries_add_user(&l, "b", 800, IKEY_VALUE, slice_str("dead"));
+	entries_add_user(&l, "b", 700, IKEY_DELETION, slice_str("")); /* dead once, not twice */
+	entries_add_user(&l, "c", 850, IKEY_DELETION, slice_str(""));
+	size = table_make(&p, 2, &options, &l);
+	ck_ok(table_read_counts(p.env, p.q, 2, size, &counts, NULL));
+	ck_assert_uint_eq(counts.entries, 104);
+	ck_assert_uint_eq(counts.dead, 3);
+	ck_assert_uint_eq(counts.dead_sequence, 900);
+	ck_assert_uint_eq(table_dead_percent(&counts), 2);
+	options.with_counts = false;
+	size = table_make(&p, 3, &options, &l);
+	ck_ok(table_read_counts(p.env, p.q, 3, size, &counts, NULL));
+	ck_assert_uint_eq(counts.entries, 0);
+	ck_assert_int_eq(table_read_counts(p.env, p.q, 9, size, &counts, NULL), -SHALE_EMISSING);
+	ck_assert_int_eq(table_read_counts(p.env, p.q, 3, size + 1, &counts, NULL), -SHALE_ECORRUPT);
+	entries_free(&l);
+	place_drop(&p);
+}
+END_TEST
+
 /* Reads everything that a damaged table gives; false when it was refused somewhere, which must be as corruption and with words. */
 static bool reads_same(struct place *p, uint64_t number, uint64_t size, const struct entry_list *l)
 {
@@ -604,6 +644,6 @@ START_TEST(offsets_and_following_blocks)
 }
 END_TEST
 
-TEST_MAIN("table", 60, round_trip, get_semantics, stock_tables_and_bytes, every_flipped_byte, forged_blocks,
+TEST_MAIN("table", 60, round_trip, get_semantics, stock_tables_and_bytes, dead_entries_are_counted, every_flipped_byte, forged_blocks,
 	  large_index_and_filter, large_values, failed_write_sticks, disorder_refused, missing_and_old_names,
 	  offsets_and_following_blocks)
