@@ -59,17 +59,18 @@ static const struct key keys[] = {
 	 "memtable is written with that of level 0"},
 	{"engine", "max_file_size", T_SIZE, AT(max_file_size), "2M", 64 * K, 1 * G, NULL,
 	 "size at which a table ends and the next begins"},
-	{"engine", "level1_size", T_SIZE, AT(level1_size), "10M", 256 * K, 1024 * G, NULL,
-	 "target size of level 1"},
+	{"engine", "level1_size", T_SIZE, AT(level1_size), "10M", 256 * K, 1024 * G, NULL, "target size of level 1"},
 	{"engine", "level_multiplier", T_COUNT, AT(level_multiplier), "10", 2, 1000, NULL,
 	 "how many times larger the target of each further level is"},
 	{"engine", "l0_compaction", T_COUNT, AT(l0_compaction), "4", 1, 1000, NULL,
 	 "files of level 0 that start a compaction"},
 	{"engine", "seek_compaction", T_BOOL, AT(seek_compaction), "no", 0, 1, NULL,
-	 "compact files that cost reads a block in vain too often, as LevelDB does; it writes when nobody else does, and "
+	 "compact files that cost reads a block in vain too often, as LevelDB does; it writes when nobody else does, "
+	 "and "
 	 "pays where a seek costs milliseconds"},
 	{"engine", "tombstone_percent", T_COUNT, AT(tombstone_percent), "50", 0, 100, NULL,
-	 "compact a file with so many deleted or replaced entries in a hundred, though its level is not full; 0: never"},
+	 "compact a file with so many deleted or replaced entries in a hundred, though its level is not full; 0: "
+	 "never"},
 	{"engine", "background_rate", T_SIZE, AT(background_rate), "0", 0, 64 * G, NULL,
 	 "bytes per second that compactions may read and write, except while level 0 is past l0_slowdown; 0: no limit"},
 	{"engine", "l0_slowdown", T_COUNT, AT(l0_slowdown), "8", 1, 1000, NULL,

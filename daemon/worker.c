@@ -45,7 +45,8 @@ static void *work(void *arg)
 
 	prctl(PR_SET_NAME, me->name);
 	if (me->kinds == JOB_COMPACT)
-		syscall(SYS_ioprio_set, IOPRIO_WHO_PROCESS, 0, IOPRIO_LOWEST); /* a wish: not every scheduler heeds it */
+		syscall(SYS_ioprio_set, IOPRIO_WHO_PROCESS, 0,
+			IOPRIO_LOWEST); /* a wish: not every scheduler heeds it */
 	/* Acquire: pairs with the release in workers_stop(). */
 	while (!atomic_load_explicit(&w->stop, memory_order_acquire)) {
 		uint32_t seen = atomic_load_explicit(&w->calls, memory_order_seq_cst);

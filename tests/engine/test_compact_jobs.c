@@ -39,6 +39,11 @@ static struct slice str(const struct key_buf *k)
 	return key_buf_slice(k);
 }
 
+static unsigned flush_level(const char *smallest, const char *largest)
+{
+	return flush_pick_level(&h.vs, &h.running, slice_str(smallest), slice_str(largest));
+}
+
 /* ---- several at a time ---- */
 
 /* What runs is not picked again; a disjoint range of the same level is. */
@@ -183,6 +188,57 @@ START_TEST(score_without_what_is_leaving)
 }
 END_TEST
 
+/* A rewrite in place keeps clear of jobs that read or write its range of the level, and they of it; elsewhere both go on. */
+START_TEST(rewrites_and_merges_keep_apart)
+{
+	struct compaction *merge, *rewrite = NULL, *none = NULL;
+
+	setup();
+	hand_add(&e, 1, 1, 20000, "a", "c");
+	hand_add(&e, 2, 2, 500, "a", "b");
+	hand_add(&e, 2, 3, 500, "m", "n");
+	hand_install(&h, &e);
+	merge = compact_pick_size(&h.vs, &h.running);
+	expect(merge, 1, "1", "2");
+	compaction_start(&h.running, merge);
+	ck_assert_int_eq(compact_pick_rewrite(&h.vs, &h.running, 2, 0, 1, REASON_TOMBSTONES, &none), -EAGAIN);
+	ck_ok(compact_pick_rewrite(&h.vs, &h.running, 2, 1, 1, REASON_TOMBSTONES, &rewrite));
+	compaction_end(&h.running, rewrite);
+	compaction_end(&h.running, merge);
+	ck_ok(compact_pick_rewrite(&h.vs, &h.running, 2, 0, 1, REASON_TOMBSTONES, &rewrite));
+	ck_assert_uint_eq(rewrite->output_level, 2);
+	ck_assert(!rewrite->trivial);
+	hand_expect(rewrite->inputs[0], rewrite->input_count[0], "2");
+	compaction_start(&h.running, rewrite);
+	ck_assert_ptr_null(compact_pick_size(&h.vs, &h.running));
+	ck_assert_ptr_null(compact_pick_file(&h.vs, &h.running, 1, hand_file(&h, 1), REASON_SEEK));
+	ck_assert_uint_eq(flush_level("b", "b"), 0); /* over 1; its output is as good as there */
+	finish(rewrite);
+}
+END_TEST
+
+/* A compaction for a file's own sake takes what it overlaps, level 0's closure too, and may be a move. */
+START_TEST(file_brings_its_overlaps)
+{
+	struct compaction *c;
+
+	setup();
+	hand_add(&e, 0, 5, 100, "a", "c");
+	hand_add(&e, 0, 6, 100, "b", "d");
+	hand_add(&e, 1, 1, 100, "c", "k");
+	hand_add(&e, 1, 2, 100, "m", "n");
+	hand_install(&h, &e);
+	c = compact_pick_file(&h.vs, &h.running, 0, hand_file(&h, 6), REASON_SEEK);
+	expect(c, 0, "5 6", "1");
+	ck_assert_int_eq(c->reason, REASON_SEEK);
+	compaction_end(&h.running, c);
+	c = compact_pick_file(&h.vs, &h.running, 1, hand_file(&h, 2), REASON_TOMBSTONES);
+	expect(c, 1, "2", "");
+	ck_assert(c->trivial);
+	finish(c);
+}
+END_TEST
+
 /* An expansion never takes what runs: it is just not made. */
 START_TEST(expansion_leaves_running_files)
 {
@@ -283,11 +339,6 @@ START_TEST(random_jobs_never_collide)
 END_TEST
 
 /* ---- flush ---- */
-
-static unsigned flush_level(const char *smallest, const char *largest)
-{
-	return flush_pick_level(&h.vs, &h.running, slice_str(smallest), slice_str(largest));
-}
 
 /* Down to level 2 at most, not past an overlap, and not onto more than ten files' worth two levels down. */
 START_TEST(flush_level_rule)
@@ -425,6 +476,7 @@ END_TEST
 
 TEST_MAIN("compact_jobs", 30, two_jobs_on_disjoint_ranges, shared_input_below_waits,
 	  neighbour_levels_conflict_on_common_range, one_level0_job_at_a_time, next_level_when_the_first_is_busy,
-	  score_without_what_is_leaving, expansion_leaves_running_files, random_jobs_never_collide, flush_level_rule,
+	  score_without_what_is_leaving, rewrites_and_merges_keep_apart, file_brings_its_overlaps,
+	  expansion_leaves_running_files, random_jobs_never_collide, flush_level_rule,
 	  flush_keeps_out_of_running_outputs, compaction_keeps_out_of_a_running_flush,
 	  stop_before_too_many_grandparents, base_level_looks_below_the_output)

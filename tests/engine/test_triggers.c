@@ -402,6 +402,27 @@ START_TEST(compaction_after_open)
 }
 END_TEST
 
+/* Where the next compaction of a level begins is in the edit of the last: after an open the walk goes on, and does not begin again at the front. */
+START_TEST(compact_pointer_persists)
+{
+	struct world w;
+	struct key_buf pointer = {0};
+
+	two_levels(&w, false, 10);
+	ck_assert_uint_eq(w.e->versions.compact_pointer[1].size, 0);
+	w.e->versions.options.level1_bytes = 1;
+	world_run_all(&w, JOBS_ALL);
+	ck_assert_uint_eq(world_files(&w, 1), 0);
+	ck_ok(key_buf_set(&pointer, key_buf_slice(&w.e->versions.compact_pointer[1])));
+	ck_assert_uint_gt(pointer.size, 0);
+	world_close(&w);
+	world_open(&w);
+	ck_assert(slice_equal(key_buf_slice(&pointer), key_buf_slice(&w.e->versions.compact_pointer[1])));
+	key_buf_fini(&pointer);
+	world_fini(&w);
+}
+END_TEST
+
 /* ---- the rate ---- */
 
 static uint64_t clock_ns, waited_ns;
@@ -498,5 +519,6 @@ END_TEST
 
 TEST_MAIN("triggers", 30, reads_in_vain_compact, seek_compaction_is_off_unless_asked, filtered_probes_are_not_charged,
 	  scans_sample, worn_out_file_may_be_gone, space_comes_back_after_mass_deletion,
-	  tombstone_compaction_can_be_off, snapshot_holds_dead_entries_back, old_versions_go_with_their_snapshot, dead_entries_are_known_after_open,
-	  order_of_triggers, compaction_after_open, background_rate_is_kept, compression_by_level)
+	  tombstone_compaction_can_be_off, snapshot_holds_dead_entries_back, old_versions_go_with_their_snapshot,
+	  dead_entries_are_known_after_open, order_of_triggers, compaction_after_open, compact_pointer_persists,
+	  background_rate_is_kept, compression_by_level)
