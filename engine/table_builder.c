@@ -206,17 +206,19 @@ static int finish_data_block(struct table_builder *b)
 	return b->error;
 }
 
-/* Before b->last becomes @ikey. */
+/* Before b->last becomes @ikey. Only what a merge may drop is dead: it keeps keys that it does not understand, and what follows them. */
 static void count(struct table_builder *b, struct slice ikey)
 {
 	struct slice last = key_buf_slice(&b->last);
 	uint64_t sequence = 0; /* that of who makes it dead */
 
-	if (b->counts.entries && slice_equal(ikey_user(last), ikey_user(ikey)))
-		sequence = ikey_sequence(last);
+	b->counts.entries++;
+	if (!ikey_valid(ikey))
+		return;
+	if (b->counts.entries > 1 && slice_equal(ikey_user(last), ikey_user(ikey)))
+		sequence = ikey_valid(last) ? ikey_sequence(last) : 0;
 	else if (ikey_kind(ikey) == IKEY_DELETION)
 		sequence = ikey_sequence(ikey);
-	b->counts.entries++;
 	b->counts.dead += sequence > 0;
 	if (sequence > b->counts.dead_sequence)
 		b->counts.dead_sequence = sequence;
