@@ -23,6 +23,8 @@ void stats_init(struct service *svc, const struct engine_recovery *recovery, con
 		.slowdown_rate = svc->config->slowdown_rate,
 		.wal_ring = svc->config->wal_ring,
 		.compaction_workers = config_workers(svc->config),
+		.tombstone_percent = svc->config->tombstone_percent,
+		.background_rate = svc->config->background_rate,
 	};
 	for (unsigned i = 0; i < REASON_COUNT; i++)
 		snprintf(st->reason_names[i], sizeof(st->reason_names[i]), "%s",
@@ -155,6 +157,7 @@ static void fill_engine(struct region_stats *st, const struct engine_stats *es)
 			.entries_in = from->entries_in,
 			.dropped_shadowed = from->dropped_shadowed,
 			.dropped_tombstone = from->dropped_tombstone,
+			.dead_bytes = from->dead_bytes,
 		};
 		memcpy(st->level[i].by_reason, from->by_reason, sizeof(from->by_reason));
 	}

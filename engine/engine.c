@@ -334,6 +334,7 @@ static void fill_levels(const struct engine *e, struct engine_stats *out)
 		l->files = v->count[level];
 		l->bytes = v->bytes[level];
 		l->score = v->score[level];
+		l->dead_bytes = v->dead_bytes[level];
 		l->target_bytes = level ? level_target(&e->options.levels, level) : 0;
 		out->live_files += v->count[level];
 		out->live_bytes += v->bytes[level];

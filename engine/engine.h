@@ -212,6 +212,7 @@ struct engine_level_stats {
 	uint64_t target_bytes;                          /* of level 1 and below */
 	uint64_t busy_files, busy_bytes;                /* inputs of what runs now */
 	uint64_t entries_in, dropped_shadowed, dropped_tombstone; /* of merges and flushes into this level */
+	uint64_t dead_bytes;                            /* estimate: deletions, and versions that a newer one of the same table hides */
 	uint64_t by_reason[REASON_COUNT];               /* jobs that put something into this level */
 };
 

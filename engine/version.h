@@ -20,6 +20,7 @@ struct version {
 	struct file_meta **files[LEVELS];
 	size_t count[LEVELS];
 	uint64_t bytes[LEVELS];
+	uint64_t dead_bytes[LEVELS]; /* of dead entries, by the share that they have of their files */
 	size_t dead_files[LEVELS]; /* files whose share of dead entries is tombstone_percent or more */
 	double score[LEVELS]; /* filled when installed; [LEVELS-1] is always 0 */
 };

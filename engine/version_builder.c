@@ -174,19 +174,21 @@ static int level_merge(const struct version *base, unsigned level, const struct 
 	return 0;
 }
 
-static bool is_dead(const struct version *v, const struct file_meta *m)
+static void count_dead(struct version *v, unsigned level, const struct file_meta *m)
 {
 	unsigned percent = v->set->options.tombstone_percent;
 
-	return percent && m->dead_percent >= percent;
+	v->dead_files[level] += percent && m->dead_percent >= percent;
+	v->dead_bytes[level] += m->size / 100 * m->dead_percent;
 }
 
 void version_count_dead(struct version *v)
 {
 	for (unsigned level = 0; level < LEVELS; level++) {
 		v->dead_files[level] = 0;
+		v->dead_bytes[level] = 0;
 		for (size_t i = 0; i < v->count[level]; i++)
-			v->dead_files[level] += is_dead(v, v->files[level][i]);
+			count_dead(v, level, v->files[level][i]);
 	}
 }
 
@@ -219,7 +221,7 @@ static int level_build(const struct version *base, const struct edit *e, unsigne
 	v->count[level] = r->count;
 	for (size_t i = 0; i < r->count; i++) {
 		v->bytes[level] += r->files[i]->size;
-		v->dead_files[level] += is_dead(v, r->files[i]);
+		count_dead(v, level, r->files[i]);
 	}
 out:
 	change_fini(&c);

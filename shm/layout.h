@@ -235,6 +235,7 @@ struct region_level {
 	uint64_t busy_files, busy_bytes;                         /* being compacted now */
 	uint64_t entries_in;                                     /* of merges and flushes into this level, since the start: */
 	uint64_t dropped_shadowed, dropped_tombstone;            /* for a newer entry; a deletion that hides nothing any more */
+	uint64_t dead_bytes;                                     /* estimate: deletions, and versions hidden by one of the same table */
 	uint64_t by_reason[REGION_REASONS];                      /* jobs that put something into this level, moves included */
 };
 
@@ -271,7 +272,7 @@ struct region_manual {
 /* Settings that explain numbers above. */
 struct region_settings {
 	uint64_t write_buffer, max_immutables, l0_compaction, l0_slowdown, l0_stop, slowdown_rate, wal_ring;
-	uint64_t compaction_workers;
+	uint64_t compaction_workers, tombstone_percent, background_rate;
 };
 
 struct region_stats {

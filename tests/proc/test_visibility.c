@@ -167,6 +167,45 @@ START_TEST(explain_names_the_holder)
 }
 END_TEST
 
+/* Deleted data that no compaction is due for is told as such. */
+START_TEST(explain_tells_of_deletions)
+{
+	struct shale_db *db;
+	json_t *answer;
+
+	proc_init(&d, NULL, "engine.tombstone_percent=0", NULL);
+	proc_start(&d);
+	db = proc_open(&d);
+	for (int round = 0; round < 2; round++) {
+		for (unsigned i = 0; i < 2000; i++) {
+			char key[16];
+			int n = snprintf(key, sizeof(key), "%08u", i);
+
+			if (round == 0)
+				ck_ok(shale_put(db, NULL, key, (size_t)n, key, 1));
+			else
+				ck_ok(shale_delete(db, NULL, key, (size_t)n));
+		}
+		ck_ok(shale_flush(db));
+	}
+	proc_stats(&d);
+	answer = ctl_json("explain");
+	ck_assert_msg(strcmp(text(json_object_get(answer, "space"), "cause"), "tombstones") == 0, "%s", out);
+	json_decref(answer);
+	ck_ok(shale_compact_range(db, NULL, 0, NULL, 0));
+	for (int i = 0; i < 500; i++, usleep(10000)) {
+		answer = ctl_json("explain");
+		if (strcmp(text(json_object_get(answer, "space"), "cause"), "none") == 0)
+			break;
+		json_decref(answer);
+	}
+	ck_assert_str_eq(text(json_object_get(answer, "space"), "cause"), "none");
+	json_decref(answer);
+	shale_close(db);
+	end();
+}
+END_TEST
+
 /* Writers that outrun the flush are told from everything else: the cause, the number, the setting. */
 static int write_much(void *arg)
 {
@@ -384,4 +423,5 @@ START_TEST(properties_are_leveldbs)
 END_TEST
 
 TEST_MAIN("visibility", 60 * PATIENCE, levels_and_jobs, a_stopped_daemon_is_seen, explain_names_the_holder,
-	  explain_names_the_stall, compact_forms, compact_is_cancelled, properties_are_leveldbs)
+	  explain_tells_of_deletions, explain_names_the_stall, compact_forms, compact_is_cancelled,
+	  properties_are_leveldbs)

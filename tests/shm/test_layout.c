@@ -103,7 +103,8 @@ START_TEST(region_is_pinned)
 		PIN(region_level, score, 56, 8),
 		PIN(region_level, target_bytes, 64, 8),
 		PIN(region_level, entries_in, 88, 8),
-		PIN(region_level, by_reason, 112, 64),
+		PIN(region_level, dead_bytes, 112, 8),
+		PIN(region_level, by_reason, 120, 64),
 		PIN(region_job, id, 0, 8),
 		PIN(region_job, kind, 8, 4),
 		PIN(region_job, reason, 12, 4),
@@ -122,7 +123,7 @@ START_TEST(region_is_pinned)
 
 	check_pins(pins, ARRAY_SIZE(pins));
 	ck_assert_uint_eq(sizeof(struct region_job), 136);
-	ck_assert_uint_eq(sizeof(struct region_level), 176);
+	ck_assert_uint_eq(sizeof(struct region_level), 184);
 	ck_assert_uint_eq(sizeof(struct region_snapshot), 32);
 	ck_assert_uint_eq(sizeof(struct region_session), 88);
 }

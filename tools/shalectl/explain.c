@@ -76,9 +76,13 @@ static bool explain_daemon(const struct picture *p, struct answer *a)
 }
 
 /* What compactions of level 0 are doing about it. */
-static const char *level0_job(const struct region_stats *s, char buf[96])
+static const char *level0_job(const struct region_stats *s, char buf[160])
 {
-	char left[32];
+	char left[32], rate[32], limit[72] = "";
+
+	if (s->settings.background_rate)
+		snprintf(limit, sizeof(limit), ", at most %s a second (engine.background_rate)",
+			 size_text(s->settings.background_rate, rate));
 
 	for (unsigned i = 0; i < s->jobs_listed && i < REGION_RUNNING; i++) {
 		const struct region_job *j = &s->running[i];
@@ -86,10 +90,10 @@ static const char *level0_job(const struct region_stats *s, char buf[96])
 		if (j->kind != REGION_JOB_COMPACT || j->level != 0)
 			continue;
 		if (j->left_us)
-			snprintf(buf, 96, "; job %" PRIu64 " moves it down and needs about %s more", j->id,
-				 time_text(j->left_us, left));
+			snprintf(buf, 160, "; job %" PRIu64 " moves it down and needs about %s more%s", j->id,
+				 time_text(j->left_us, left), limit);
 		else
-			snprintf(buf, 96, "; job %" PRIu64 " moves it down", j->id);
+			snprintf(buf, 160, "; job %" PRIu64 " moves it down%s", j->id, limit);
 		return buf;
 	}
 	return "; no job moves it down now";
@@ -98,7 +102,7 @@ static const char *level0_job(const struct region_stats *s, char buf[96])
 static void explain_stall(const struct region_stats *s, struct answer *a)
 {
 	const struct region_settings *set = &s->settings;
-	char how[160], waited[32], size[32], job[96];
+	char how[160], waited[32], size[32], job[160];
 
 	time_text((monotonic_ns() - s->stall_since_ns) / 1000, waited);
 	snprintf(how, sizeof(how), "Writes of %" PRIu64 " clients wait now, the first for %s, because",
@@ -129,7 +133,7 @@ static void explain_writes(const struct picture *p, struct answer *a)
 	static const char *const what[] = {"level 0 at its stop limit (engine.l0_stop)",
 					   "full memtables (engine.max_immutables)",
 					   "pacing (engine.l0_slowdown, service.slowdown_rate)", "the log (wal.ring)"};
-	char size[32], job[96], time[32];
+	char size[32], job[160], time[32];
 	unsigned most = 0;
 
 	if (explain_daemon(p, a))
@@ -217,7 +221,11 @@ static void explain_space(const struct picture *p, struct answer *a)
 		 now = monotonic_ns();
 	char live[32], debt[32], age[32];
 	struct holder h = {0};
+	uint64_t dead = 0;
 	unsigned level;
+
+	for (unsigned i = 0; i < REGION_LEVELS; i++)
+		dead += s->level[i].dead_bytes;
 
 	size_text(s->live_bytes, live);
 	if (oldest_snapshot(&p->region, &h)) {
@@ -240,6 +248,12 @@ static void explain_space(const struct picture *p, struct answer *a)
 		    "compactions running: %u, on %" PRIu64 " workers (engine.compaction_workers).",
 		    size_text(s->debt_bytes, debt), live, level, s->level[level].score, compactions(s),
 		    s->settings.compaction_workers);
+	} else if (dead > s->live_bytes / 10) {
+		say(a, "tombstones",
+		    "About %s of %s are deletions and what they or newer versions hide; a table is compacted for them "
+		    "when they are "
+		    "%" PRIu64 "%% of it (engine.tombstone_percent), and shalectl compact drops them now.",
+		    size_text(dead, debt), live, s->settings.tombstone_percent);
 	} else if (s->space_amplification > 1.1) {
 		say(a, "not-compacted",
 		    "Up to %s of the tables' %s may be replaced entries and deletions, the tables being %.2f times "

@@ -79,6 +79,7 @@ json_t *levels_json(const struct region_stats *s)
 					(json_int_t)l->entries_in, "dropped_shadowed", (json_int_t)l->dropped_shadowed,
 					"dropped_tombstone", (json_int_t)l->dropped_tombstone);
 
+		json_object_set_new(row, "dead_bytes", json_integer((json_int_t)l->dead_bytes));
 		for (unsigned k = 0; k < REGION_REASONS; k++) {
 			if (*s->reason_names[k])
 				json_object_set_new(reasons, reason_name(s, k),
