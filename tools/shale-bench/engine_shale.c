@@ -114,8 +114,16 @@ static int tables_written(uint64_t *out)
 
 static void report(FILE *out)
 {
+	struct region_stats stats;
+
 	fprintf(out, "shale: at most %llu files in level 0, %.1f MiB resident in the daemon\n",
 		(unsigned long long)peak_l0, (double)peak_rss_kib / 1024);
+	if (read_stats(&stats) == 0)
+		fprintf(out,
+			"shale: writes waited for level 0 %.3f s, a free memtable %.3f s, a log %.3f s, pacing %.3f "
+			"s\n",
+			(double)stats.stall_l0_us / 1e6, (double)stats.stall_memtable_us / 1e6,
+			(double)stats.stall_log_us / 1e6, (double)stats.stall_slowdown_us / 1e6);
 }
 
 static void close_session(void *p)
