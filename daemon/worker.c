@@ -12,8 +12,11 @@
 
 enum {
 	WORKER_QUEUE_DEPTH = 64,
-	/* Compactions behind the log and the flushes. An io_uring takes the priority of the thread that submits. */
-	IOPRIO_LOWEST = IOPRIO_PRIO_VALUE(IOPRIO_CLASS_BE, 7),
+	/*
+	 * Compactions behind the log and the flushes. An io_uring takes the priority of the thread that submits. (Put together by hand:
+	 * IOPRIO_PRIO_VALUE is a function, and so no constant, in some releases of the kernel's headers.)
+	 */
+	IOPRIO_LOWEST = IOPRIO_CLASS_BE << IOPRIO_CLASS_SHIFT | 7,
 };
 
 void workers_init(struct workers *w)
