@@ -127,7 +127,7 @@ struct scan_args {
 	uint32_t start_len; /* bytes of the start key that follows */
 	uint32_t limit_len; /* bytes of the limit key that follows it */
 	uint32_t max_count; /* entries in the chunk at most; 0 for as many as fit */
-	uint32_t max_bytes; /* bytes of the chunk at most; 0 for out_len */
+	uint32_t max_bytes; /* bytes of the chunk at most, though one larger entry may come alone; 0 for out_len */
 };
 
 /* Page 0: written by the daemon once, before the client has the descriptor. */
