@@ -314,8 +314,8 @@ static void rest(struct service *svc, uint64_t *idle_since)
 	if (!*idle_since)
 		*idle_since = svc->now_ns;
 	if (svc->active_count && svc->now_ns - *idle_since < svc->spinner.budget_ns) {
-		/* With more clients than other cores, a spin takes the core from the one that we wait for. */
-		if (svc->active_count >= svc->cores)
+		/* With more clients than cores, a spin takes the core from the one that we wait for. (With as many, they yield to us.) */
+		if (svc->active_count > svc->cores)
 			sched_yield();
 		else
 			cpu_relax();
