@@ -5,7 +5,8 @@
  * ring. No system call is made while both sides spin. The clock is first read after a while of spinning, so an answer that
  * comes at once costs none.
  *
- * Waiting: spin as long as that has paid off lately, then sleep on the ring's futex in slices of 2 ms doubling to 100 ms. Between slices
+ * Waiting: spin as long as that has paid off lately, yielding the core after 2 us, then sleep on the ring's futex in slices of 2 ms doubling
+ * to 100 ms. Between slices
  * the socket tells whether the daemon still lives; so its death is noticed within a slice, whatever it was doing.
  *
  * What becomes of a request whose daemon went away:
