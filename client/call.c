@@ -6,8 +6,8 @@
  * comes at once costs none.
  *
  * Waiting: spin as long as that has paid off lately, yielding the core after 2 us, then sleep on the ring's futex in slices of 2 ms doubling
- * to 100 ms. Between slices
- * the socket tells whether the daemon still lives; so its death is noticed within a slice, whatever it was doing.
+ * to 100 ms. Between slices the socket tells whether the daemon still lives; so its death is noticed within a slice, whatever it
+ * was doing.
  *
  * What becomes of a request whose daemon went away:
  *
