@@ -210,7 +210,7 @@ static int not_back(const struct progress *p, int rc, const struct err_info *err
 	return fail(p->db, -EPIPE,
 		    "%s: the daemon on %s is gone and did not come back within %u ms (reconnect_ms); last try: %s; see "
 		    "whether "
-		    "shaled runs (`shalectl ping`, `systemctl status shaled`)",
+		    "shaled runs (`shalectl ping`)",
 		    p->call->what, p->db->path, p->db->reconnect_ms, err->text);
 }
 

@@ -71,9 +71,6 @@ struct shale_db {
 		main_count; /* main sessions so far; release after @main is made, pairs with snapshot_alive() */
 };
 
-/* In place of sequence 0, which in a submission means the newest: the daemon's name for a state before the first write. */
-#define SEQUENCE_EMPTY (UINT64_C(1) << 63)
-
 struct shale_snapshot {
 	uint64_t sequence;	   /* as in submissions */
 	uint64_t main_count;	   /* the pin went with that main session, */

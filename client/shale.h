@@ -114,6 +114,7 @@ void shale_close(struct shale_db *db);
  * Blocks until the daemon has applied it (or, with sync, until it is on disk).
  * Returns 0; -E2BIG (key or value over the daemon's limit), -EAGAIN (no_slowdown), -ENOSPC (disk full: nothing was applied),
  * -EROFS (read-only handle or session), -ETIMEDOUT, -SHALE_EUNKNOWN, -SHALE_EFAILED, -EPIPE (the daemon is gone and did not come back).
+ * -SHALE_ESESSION (this process broke the protocol; as with -SHALE_EUNKNOWN, the write may have been applied).
  */
 int shale_put(struct shale_db *db, const struct shale_write_options *options, const void *key, size_t key_len,
 	      const void *value, size_t value_len);

@@ -421,8 +421,8 @@ static int assign(struct config *c, const char *where, const char *section, cons
 			return err_set(err, -SHALE_ECONFIG, "%sthere is no setting \"%s.%s\"; did you mean \"%s.%s\"?",
 				       where, section, name, k->section, k->name);
 		return err_set(err, -SHALE_ECONFIG,
-			       "%sthere is no setting \"%s.%s\"; daemon/shaled.conf lists all of them", where, section,
-			       name);
+			       "%sthere is no setting \"%s.%s\"; `shaled --explain-config` lists all of them", where,
+			       section, name);
 	}
 	if (parse_value(c, k, value, why))
 		return 0;

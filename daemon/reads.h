@@ -4,12 +4,6 @@
 
 #include "daemon/service.h"
 
-/*
- * A snapshot of a database that was never written has sequence 0, which in a submission means "the latest". It travels as
- * this number instead, which no sequence can be (they have 56 bits).
- */
-#define SEQUENCE_EMPTY (UINT64_C(1) << 63)
-
 /* Each completes the request, or makes it wait for blocks. */
 void read_get(struct service *svc, struct request *r);
 void read_scan(struct service *svc, struct request *r);

@@ -248,7 +248,7 @@ struct engine_stats {
 /* Service thread. */
 void engine_stats(struct engine *e, struct engine_stats *out);
 
-/* 0 healthy; -ENOSPC paused (heals); another negative code: stopped for good. Words in @err. */
+/* 0 healthy; -ENOSPC, -EDQUOT, -EFBIG, -ENOMEM, -EMFILE or -ENFILE: paused, heals by itself; another negative code: stopped for good. Words in @err. */
 int engine_state(struct engine *e, struct err_info *err);
 
 /* Invariants of the current version and the memtables. 0 or -SHALE_ECORRUPT with words. */

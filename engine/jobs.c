@@ -274,7 +274,8 @@ static void job_failed(struct engine *e, const struct job *j, int rc, bool readi
 		engine_pause(e, rc, err);
 	} else if (reading) {
 		engine_log(e, PRIORITY_ERROR,
-			   "%s. These tables are left as they are; run `shalectl verify`, and restore or repair them",
+			   "%s. These tables are left as they are, and are tried again now and then; check the disk, "
+			   "and restore the database from a backup",
 			   err->text);
 		pthread_mutex_lock(&e->lock);
 		if (!e->error.code)

@@ -41,8 +41,7 @@ static int corrupt(struct recovery *r, const char *what)
 {
 	return err_set(r->err, -SHALE_ECORRUPT,
 		       "%s, record at offset %llu: %s. The file was damaged or written by another program; restore the "
-		       "database from a "
-		       "backup, or rebuild it with 'shalectl repair'",
+		       "database from a backup",
 		       r->name, (unsigned long long)r->record_at, what);
 }
 
@@ -173,7 +172,7 @@ static int read_failed(struct recovery *r, const struct log_reader *reader, int 
 		return err_set(r->err, rc,
 			       "%s: %s. The file was damaged after it was written (a torn end would have been "
 			       "accepted); restore the "
-			       "database from a backup, or rebuild it with 'shalectl repair'",
+			       "database from a backup",
 			       r->name, log_reader_reason(reader));
 	return err_set(r->err, rc, "%s: reading it: %s", r->name, shale_strerror(rc));
 }
@@ -217,11 +216,9 @@ static int check_complete(struct recovery *r)
 		missing = "no record gives the last sequence";
 	if (!missing)
 		return 0;
-	return err_set(
-		r->err, -SHALE_ECORRUPT,
-		"%s: %s. It was cut short or never finished; restore the database from a backup, or rebuild it with "
-		"'shalectl repair'",
-		r->name, missing);
+	return err_set(r->err, -SHALE_ECORRUPT,
+		       "%s: %s. It was cut short or never finished; restore the database from a backup", r->name,
+		       missing);
 }
 
 /* ---- the tables themselves ---- */
@@ -262,9 +259,8 @@ static int check_tables(struct recovery *r)
 				       name, shale_strerror(rc), r->name);
 		} else if (size != m->size) {
 			return err_set(r->err, -SHALE_ECORRUPT,
-				       "%s is %llu bytes long, %s says %llu: it was cut or replaced. Restore it from a "
-				       "backup, or "
-				       "rebuild the database without it with 'shalectl repair'",
+				       "%s is %llu bytes long, %s says %llu: it was cut or replaced. Restore the "
+				       "database from a backup",
 				       name, (unsigned long long)size, r->name, (unsigned long long)m->size);
 		}
 	}
@@ -273,7 +269,7 @@ static int check_tables(struct recovery *r)
 	return err_set(r->err, -SHALE_EMISSING,
 		       "%zu of the %zu tables that %s names are missing, one is %s: somebody removed files, or copied "
 		       "the directory "
-		       "incompletely. Put them back, or rebuild the database without them with 'shalectl repair'",
+		       "incompletely. Put them back, or restore the database from a backup",
 		       missing, r->sum.added_count, r->name, first);
 }
 
@@ -283,7 +279,7 @@ static int check_tables(struct recovery *r)
 static int read_current(struct version_set *vs, struct io_queue *q, char name[FILE_NAME_MAX], uint64_t *number_out,
 			struct err_info *err)
 {
-	static const char advice[] = "restore the database from a backup, or rebuild it with 'shalectl repair'";
+	static const char advice[] = "restore the database from a backup";
 	enum file_type type;
 	char *text = NULL;
 	size_t size = 0;
@@ -381,7 +377,7 @@ static int read_manifest(struct recovery *r, struct io_queue *q)
 		return err_set(r->err, -SHALE_ECORRUPT,
 			       "CURRENT names %s, which is missing: somebody removed it, or copied the directory "
 			       "incompletely. Put it back, "
-			       "or rebuild the database with 'shalectl repair'",
+			       "or restore the database from a backup",
 			       r->name);
 	if (rc < 0)
 		return err_set(r->err, rc, "%s: opening it: %s", r->name, shale_strerror(rc));

@@ -124,7 +124,7 @@ static int check_oldest_log(struct engine *e, const struct listing *l, struct er
 		"%06llu.log is missing: MANIFEST-%06llu names it as the oldest log that is still needed. Somebody "
 		"removed "
 		"it, or copied the directory incompletely, or the MANIFEST lost its last records. Put it back, or "
-		"rebuild the database with 'shalectl repair'",
+		"restore the database from a backup",
 		(unsigned long long)number, (unsigned long long)e->versions.manifest_number);
 }
 
@@ -145,7 +145,7 @@ static int open_versions(struct engine *e, struct io_queue *q, const struct list
 		return err_set(err, -SHALE_ECORRUPT,
 			       "CURRENT is missing, but there are tables or logs: a new database would delete them. "
 			       "Restore CURRENT (one line: the "
-			       "name of the newest MANIFEST), or run `shalectl repair`");
+			       "name of the newest MANIFEST), or the whole directory from a backup");
 	if (!e->options.create_if_missing)
 		return err_set(err, -SHALE_ENODATABASE,
 			       "the directory holds no database (no CURRENT), and creating one was not asked for");

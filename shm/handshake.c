@@ -99,7 +99,7 @@ static int refused(const char *path, struct err_info *err)
 	return err_set(
 		err, -ECONNREFUSED,
 		"nobody listens on %s: the daemon that made this socket is gone; start it again with: shaled --db DIR "
-		"--socket %s, or: systemctl start shale",
+		"--socket %s",
 		path, path);
 }
 
@@ -109,11 +109,9 @@ static int connect_failed(const char *path, int code, struct err_info *err)
 	switch (code) {
 	case -ENOENT:
 	case -ENOTDIR:
-		return err_set(
-			err, -ENOENT,
-			"no daemon: there is no socket %s; start it with: shaled --db DIR --socket %s, or: systemctl "
-			"start shale",
-			path, path);
+		return err_set(err, -ENOENT,
+			       "no daemon: there is no socket %s; start it with: shaled --db DIR --socket %s", path,
+			       path);
 	case -ECONNREFUSED:
 		return refused(path, err);
 	case -EACCES:

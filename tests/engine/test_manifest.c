@@ -179,7 +179,7 @@ START_TEST(every_prefix_is_the_last_whole_record)
 			whole++;
 		write_file(&b, "MANIFEST-000001", data, n);
 		if (!whole) {
-			EXPECT_RECOVERY(&b, -SHALE_ECORRUPT, "MANIFEST-000001", "no whole record", "repair");
+			EXPECT_RECOVERY(&b, -SHALE_ECORRUPT, "MANIFEST-000001", "no whole record", "backup");
 		} else {
 			bed_recover(&b);
 			ck_assert_uint_eq(b.vs.current->count[1], whole - 1);
@@ -295,7 +295,7 @@ START_TEST(contradictions_are_named)
 
 	hand_add(&e[1], 2, 6, 106, "d", "e");
 	write_manifest(&b, e, 2);
-	EXPECT_RECOVERY(&b, -SHALE_EMISSING, "2 of the 2 tables", "000005.ldb", "repair");
+	EXPECT_RECOVERY(&b, -SHALE_EMISSING, "2 of the 2 tables", "000005.ldb", "backup");
 	make_table(&b, 5, 105);
 	EXPECT_RECOVERY(&b, -SHALE_EMISSING, "1 of the 2 tables", "000006.ldb");
 	make_table(&b, 6, 99);
@@ -374,7 +374,7 @@ START_TEST(bad_current_is_named)
 	write_file(&b, "CURRENT", longest, sizeof(longest));
 	EXPECT_RECOVERY(&b, -SHALE_ECORRUPT, "CURRENT is longer");
 	write_file(&b, "CURRENT", "MANIFEST-000123\n", 16);
-	EXPECT_RECOVERY(&b, -SHALE_ECORRUPT, "CURRENT names MANIFEST-000123, which is missing", "repair");
+	EXPECT_RECOVERY(&b, -SHALE_ECORRUPT, "CURRENT names MANIFEST-000123, which is missing", "backup");
 	write_file(&b, "CURRENT", "MANIFEST-000001\n", 16);
 	bed_recover(&b);
 	bed_fini(&b);
