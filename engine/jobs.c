@@ -273,10 +273,10 @@ static void job_failed(struct engine *e, const struct job *j, int rc, bool readi
 	if (failure_heals(rc)) {
 		engine_pause(e, rc, err);
 	} else if (reading) {
-		engine_log(e, PRIORITY_ERROR,
-			   "%s. These tables are left as they are, and are tried again now and then; check the disk, "
-			   "and restore the database from a backup",
-			   err->text);
+		engine_log(
+			e, PRIORITY_ERROR,
+			"%s. These tables are left as they are; check the disk, and restore the database from a backup",
+			err->text);
 		pthread_mutex_lock(&e->lock);
 		if (!e->error.code)
 			e->error = *err;
