@@ -43,7 +43,10 @@ void file_meta_allow_seeks(struct file_meta *m)
 	/* One seek costs about as much as compacting 40 KiB; 16 KiB a seek is LevelDB's cautious guess. */
 	uint64_t seeks = m->size / 16384;
 
-	atomic_store_explicit(&m->allowed_seeks, seeks < 100 ? 100 : seeks > INT32_MAX ? INT32_MAX : (int32_t)seeks,
+	atomic_store_explicit(&m->allowed_seeks,
+			      seeks < 100	  ? 100
+			      : seeks > INT32_MAX ? INT32_MAX
+						  : (int32_t)seeks,
 			      memory_order_relaxed);
 }
 

@@ -644,6 +644,6 @@ START_TEST(offsets_and_following_blocks)
 }
 END_TEST
 
-TEST_MAIN("table", 60, round_trip, get_semantics, stock_tables_and_bytes, dead_entries_are_counted, every_flipped_byte, forged_blocks,
-	  large_index_and_filter, large_values, failed_write_sticks, disorder_refused, missing_and_old_names,
-	  offsets_and_following_blocks)
+TEST_MAIN("table", 60, round_trip, get_semantics, stock_tables_and_bytes, dead_entries_are_counted, every_flipped_byte,
+	  forged_blocks, large_index_and_filter, large_values, failed_write_sticks, disorder_refused,
+	  missing_and_old_names, offsets_and_following_blocks)
