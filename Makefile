@@ -62,7 +62,7 @@ test_src   := $(wildcard $(TEST_FOLDERS:%=tests/%/test_*.c))
 tests      := $(patsubst tests/%.c,$(OUT)/tests/%,$(test_src))
 TESTS      ?= $(tests)
 
-.PHONY: all check differential demo bench install uninstall deps format help clean
+.PHONY: all check differential demo bench install uninstall deps deps-ci format help clean
 all: $(libraries) $(programs)
 
 # ---- what the build needs; installed by itself where it may ----
@@ -70,6 +70,8 @@ all: $(libraries) $(programs)
 DEPS_OK := build/.deps
 deps:
 	@tools/deps.sh
+deps-ci:
+	@tools/deps.sh ci
 $(DEPS_OK): tools/deps.sh
 	@tools/deps.sh
 	@mkdir -p build && touch $@
@@ -182,6 +184,7 @@ help:
 	@echo '  bench      shale against LevelDB in process, on this machine'
 	@echo '  install    into PREFIX ($(PREFIX)), below DESTDIR; uninstall takes it away'
 	@echo '  deps       installs the Debian packages, or prints the line that does; called by itself'
+	@echo '  deps-ci    the same for what CI checks beside the tests: fuzzers, models, valgrind, file systems'
 	@echo '  format     clang-format over every .c (headers are laid out by hand);  clean: removes build/'
 	@echo 'variables'
 	@echo '  BUILD=release|debug|asan|tsan   OUT=folder   WERROR=1   V=1 (whole commands)   CC, CFLAGS, LDFLAGS'

@@ -40,5 +40,8 @@ total=${checks% *} failed=${checks#* }
 for rc in "$logs"/*.rc; do # a program that died before its closing line failed as well
 	[ "$(cat "$rc")" = 0 ] || grep -qaE '^[0-9]+%: Checks: ' "${rc%.rc}.log" || { total=$((total + 1)); failed=$((failed + 1)); }
 done
+for rc in "$logs"/*.rc; do # once more, where the end of a long output is read
+	[ "$(cat "$rc")" = 0 ] || { echo "FAILED: ${rc%.rc}.log"; grep -aE '^[^ ]+:[0-9]+:[FE]:' "${rc%.rc}.log" | cut -c1-1000; }
+done
 echo "$((total - failed)) passed, $failed failed"
 [ "$failed" = 0 ] && [ "$total" -gt 0 ]
