@@ -37,6 +37,7 @@ extern "C" {
 #define SHALE_VERSION "0.1.0"
 
 #define SHALE_NOTFOUND 1 /* no such key: an answer, not a failure */
+#define SHALE_MISMATCH 2 /* a condition of a write does not hold, so nothing was applied: an answer, too */
 
 #define SHALE_ECORRUPT 5001    /* bytes on disk fail their check */
 #define SHALE_EUNKNOWN 5002    /* the daemon went while a write was in flight: it may or may not have been applied */
@@ -51,6 +52,7 @@ extern "C" {
 #define SHALE_EMISSING 5011    /* a file that the MANIFEST names is not there */
 #define SHALE_ESESSION 5012    /* the daemon ended this session: the channel's contents broke the protocol */
 #define SHALE_ENODATABASE 5013 /* the directory holds no database and creating one was not asked for */
+#define SHALE_EKICKED 5014     /* an administrator ended this session; the next call opens a new one */
 
 #define SHALE_DEFAULT_SOCKET "/run/shale/shale.sock"
 

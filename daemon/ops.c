@@ -39,8 +39,10 @@ static const char *violation(const struct session *s, const struct sqe *sqe)
 		return "a submission names another session";
 	if (sqe->op >= OP_COUNT)
 		return "a submission has an unknown operation";
-	if ((sqe->flags & ~SQE_FLAGS_KNOWN) || sqe->reserved)
+	if (sqe->flags & ~SQE_FLAGS_KNOWN)
 		return "a submission has unknown flags";
+	if (sqe->extra_len && (sqe->op != OP_WRITE || sqe->extra_len > sqe->in_len))
+		return "a submission has conditions where none can be";
 	if (!in_arena(s, sqe->in_off, sqe->in_len) || !in_arena(s, sqe->out_off, sqe->out_len))
 		return "a submission points outside its arena";
 	/* Each request in flight has a payload of its own. Without this bound, private copies of one could fill our memory. */
@@ -418,6 +420,9 @@ void ops_execute(struct service *svc, struct session *s, const struct sqe *sqe)
 		break;
 	case OP_CANCEL:
 		op_cancel(svc, r);
+		break;
+	case OP_KICK:
+		request_complete(svc, r, -EPERM, 0);
 		break;
 	case OP_COUNT:
 		break; /* violation() refused it */

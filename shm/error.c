@@ -22,6 +22,7 @@ struct code_words {
 /* Codes of our own, and the two errnos whose usual words would say too little about what happened here. */
 static const struct code_words known[] = {
 	CODE(+, SHALE_NOTFOUND, "no such key"),
+	CODE(+, SHALE_MISMATCH, "a condition of the write does not hold; nothing was applied"),
 	CODE(-, SHALE_ECORRUPT, "corruption: bytes on disk fail their check"),
 	CODE(-, SHALE_EUNKNOWN, "outcome unknown: the daemon went away while the write was in flight"),
 	CODE(-, SHALE_EABI, "library and daemon do not speak the same protocol version"),
@@ -35,6 +36,7 @@ static const struct code_words known[] = {
 	CODE(-, SHALE_EMISSING, "a file that the MANIFEST names is missing"),
 	CODE(-, SHALE_ESESSION, "the daemon ended this session: its channel broke the protocol"),
 	CODE(-, SHALE_ENODATABASE, "the directory holds no database"),
+	CODE(-, SHALE_EKICKED, "an administrator ended this session; the next call opens a new one"),
 	CODE(-, EPIPE, "the daemon is gone and did not come back in time"),
 	CODE(-, E2BIG, "larger than the daemon's limit for keys or requests"),
 };

@@ -19,6 +19,7 @@
 #include <stddef.h>
 
 #define SHALE_NOTFOUND 1 /* no such key: an answer, not a failure */
+#define SHALE_MISMATCH 2 /* a condition of a write does not hold, so nothing was applied: an answer, too */
 
 #define SHALE_ECORRUPT 5001    /* bytes on disk fail their check */
 #define SHALE_EUNKNOWN 5002    /* the daemon went while a write was in flight: it may or may not have been applied */
@@ -33,6 +34,7 @@
 #define SHALE_EMISSING 5011    /* a file that the MANIFEST names is not there */
 #define SHALE_ESESSION 5012    /* the daemon ended this session: the channel's contents broke the protocol */
 #define SHALE_ENODATABASE 5013 /* the directory holds no database and creating one was not asked for */
+#define SHALE_EKICKED 5014     /* an administrator ended this session; the next call opens a new one */
 
 /* Room for what failed, where, why, and what to do next. */
 struct err_info {

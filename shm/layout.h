@@ -28,7 +28,7 @@
 #include "shm/base.h"
 
 enum {
-	SHM_ABI = 2,
+	SHM_ABI = 3,
 	SHM_PAGE = 4096,
 	SHM_LINE = 64,
 };
@@ -44,16 +44,17 @@ static_assert(ATOMIC_INT_LOCK_FREE == 2 && ATOMIC_LONG_LOCK_FREE == 2, "shared a
 enum shm_op {
 	OP_NOP = 0,
 	OP_GET = 1,       /* in: key. out: value */
-	OP_WRITE = 2,     /* in: a batch (shm/batch.h) */
+	OP_WRITE = 2,     /* in: extra_len bytes of conditions (shm/condition.h), then a batch (shm/batch.h) */
 	OP_SCAN = 3,      /* in: struct scan_args + start key + limit key. out: chunk (see shm/README.md) */
-	OP_SNAPSHOT = 4,  /* completion's sequence is the pinned one */
+	OP_SNAPSHOT = 4,  /* sequence: lease in milliseconds, 0 for the daemon's longest. The completion's is the pinned one */
 	OP_RELEASE = 5,   /* sequence: a snapshot of this session */
 	OP_PROPERTY = 6,  /* in: property name. out: text */
 	OP_SIZES = 7,     /* in: varint32 length-prefixed start and limit key. out: le64 bytes */
 	OP_FLUSH = 8,     /* completes when what was written before is in SSTables */
 	OP_COMPACT = 9,   /* in: length-prefixed start and limit key, either empty for an open end */
-	OP_MULTIGET = 10, /* in: le32 count, then length-prefixed keys. out: per key le32 res, le32 length, value */
+	OP_MULTIGET = 10, /* in: le32 count, then length-prefixed keys. out: per key le32 res, le32 length, le64 sequence, value */
 	OP_CANCEL = 11,   /* sequence: the user_data of the request to cancel */
+	OP_KICK = 12,     /* sequence: the id of the session to end. For the daemon's own user and root */
 	OP_COUNT
 };
 
@@ -73,7 +74,7 @@ enum {
 /*
  * One submission, written by the client. The daemon copies it once, checks the copy, uses the copy.
  * Offsets and lengths are bytes within the arena; `off <= arena && len <= arena - off` is required of both
- * ranges. reserved is zero.
+ * ranges, and extra_len <= in_len.
  */
 struct sqe {
 	uint64_t user_data;   /* echoed in the completion */
@@ -84,7 +85,7 @@ struct sqe {
 	uint64_t in_off;
 	uint64_t out_off;     /* where the answer may go: */
 	uint32_t out_len;
-	uint32_t reserved;
+	uint32_t extra_len;   /* WRITE: conditions at the beginning of the payload; else 0 */
 	uint64_t sequence;    /* reads: snapshot to read at, 0 for the latest; COMPACT: 1 + the only level, 0 for all */
 	uint64_t deadline_ns; /* CLOCK_MONOTONIC; 0 for none */
 };
@@ -114,9 +115,10 @@ enum {
 /* One completion, written by the daemon. */
 struct cqe {
 	uint64_t user_data;
-	uint64_t sequence;   /* WRITE: last sequence given; SNAPSHOT: the pinned one; reads: the sequence read at */
+	uint64_t sequence;   /* WRITE: last sequence given; SNAPSHOT: the pinned one; GET: of the entry found, 0 if none; other
+	                        reads: the sequence read at. A WRITE whose condition failed: of that key's entry, 0 if none */
 	int32_t res;         /* 0, positive answers, or a negative code (shm/error.h) */
-	uint32_t len;        /* bytes of the answer; larger than out_len when it did not fit */
+	uint32_t len;        /* bytes of the answer; larger than out_len when it did not fit. SHALE_MISMATCH: which condition, from 0 */
 	uint16_t delay;      /* DELAY_… */
 	uint16_t flags;      /* CQE_… */
 	uint32_t delayed_us; /* time between being taken from the ring and completion, when delay != 0 */
@@ -147,7 +149,17 @@ struct channel_const {
 struct channel_client {
 	_Atomic uint32_t sq_tail; /* seq_cst, after the slots it covers. Pairs with ring_sq_take(), ring_daemon_park() */
 	_Alignas(SHM_LINE) _Atomic uint32_t cq_head; /* release, after its slots were read. Pairs with ring_cq_push() */
-	_Alignas(SHM_LINE) _Atomic uint32_t parked;  /* 1 while a thread sleeps on channel_daemon.cq_tail */
+	/*
+	 * How to wake the client: enum park_how, or from PARK_SOCKET on a ticket: send one byte over the session's socket, once for
+	 * each new value. Written by the client, which takes the next ticket whenever it asks anew.
+	 */
+	_Alignas(SHM_LINE) _Atomic uint32_t parked;
+};
+
+enum park_how {
+	PARK_AWAKE = 0,
+	PARK_FUTEX = 1,  /* a thread sleeps on channel_daemon.cq_tail */
+	PARK_SOCKET = 2, /* and above: somebody polls the socket */
 };
 
 /* Why a session ended; channel_daemon.state. */
@@ -155,6 +167,7 @@ enum channel_state {
 	CHANNEL_OPEN = 0,
 	CHANNEL_BROKEN = 1,  /* the client broke the protocol: -SHALE_ESESSION */
 	CHANNEL_CLOSING = 2, /* the daemon shuts down cleanly: what is in flight still completes */
+	CHANNEL_KICKED = 3,  /* an administrator ended the session: -SHALE_EKICKED */
 };
 
 /* Page 2: written by the daemon only. */
@@ -209,7 +222,7 @@ struct region_snapshot {
 	_Atomic uint64_t sequence_plus_1; /* release last when taken, first when released */
 	_Atomic uint64_t session;
 	_Atomic uint64_t taken_monotonic_ns;
-	_Atomic uint64_t reserved;
+	_Atomic uint64_t lease_until_ns; /* CLOCK_MONOTONIC; 0: none */
 };
 
 /* One session, for shalectl. Written by the daemon only; readers tolerate a torn row. free when session is 0. */
@@ -218,13 +231,25 @@ struct region_session {
 	_Atomic uint32_t pid, uid;
 	_Atomic uint64_t connected_monotonic_ns;
 	_Atomic uint64_t operations, bytes_in, bytes_out;
-	_Atomic uint32_t snapshots, state; /* state: 0 active, 1 parked */
-	char command[32];                  /* comm of the process at connect */
+	_Atomic uint32_t snapshots, state;       /* state: enum session_state */
+	_Atomic uint64_t active_monotonic_ns;    /* when it last had work */
+	_Atomic uint64_t in_flight, bytes_held;  /* requests taken and not yet completed; payload of those that wait */
+	_Atomic uint64_t throttled_us;           /* how long its writes waited for its own or its user's share */
+	_Atomic uint64_t channel_bytes;          /* shared memory that it takes */
+	_Atomic uint64_t ousted;                 /* snapshots whose lease ended */
+	char command[32];                        /* comm of the process at connect */
+};
+
+enum session_state {
+	SESSION_STATE_ACTIVE = 0,
+	SESSION_STATE_IDLE = 1,
+	SESSION_STATE_CLOGGED = 2, /* does not take its completions */
 };
 
 /*
- * The stats page: one seqlock, written by the service thread (stats_publish), read by any client
- * (stats_read in shm/region.h). Only fixed-width plain fields, so that readers can memcpy it.
+ * The stats page: two copies and a count of publications, whose lowest bit says which copy holds; so a reader finds a whole one at
+ * any time, also when the daemon was stopped or killed in the middle of writing the other. Written by the service thread
+ * (region_publish_stats), read by any client (region_read_stats). Only fixed-width plain fields: they are copied by words.
  */
 struct region_level {
 	uint64_t files, bytes;
@@ -319,8 +344,8 @@ struct region_stats {
 };
 
 struct region_stats_page {
-	_Atomic uint64_t lock; /* seqlock: odd while being written */
-	_Alignas(SHM_LINE) struct region_stats stats;
+	_Atomic uint64_t published; /* how often; 0: never, and copy[0] is all zero */
+	_Alignas(SHM_LINE) struct region_stats copy[2];
 };
 
 /* ---- pinned layout ---- */
@@ -332,6 +357,7 @@ static_assert(sizeof(struct cqe) == 32, "two completions to a cache line");
 LAYOUT(struct sqe, op, 16);
 LAYOUT(struct sqe, in_off, 24);
 LAYOUT(struct sqe, out_off, 32);
+LAYOUT(struct sqe, extra_len, 44);
 LAYOUT(struct sqe, sequence, 48);
 LAYOUT(struct sqe, deadline_ns, 56);
 LAYOUT(struct cqe, sequence, 8);

@@ -3,12 +3,13 @@
  *
  *	page 0       region_header
  *	page 1 …     snapshot table   REGION_SNAPSHOTS × 32 bytes
- *	…            session table    REGION_SESSIONS × 88 bytes
- *	…            stats page       seqlock and struct region_stats
+ *	…            session table    REGION_SESSIONS × 136 bytes
+ *	…            stats page       count of publications and two struct region_stats
  *
- * The stats page is a seqlock. Its payload is moved as 64-bit atomic words: release stores keep them after the store
- * that makes the lock odd, acquire loads keep them before the second look at the lock. On x86 these are plain moves,
- * and unlike fences around a memcpy they are defined behaviour that the thread sanitizer can follow.
+ * The stats page holds two copies. The writer fills the one that does not hold, then counts on, and so makes it the one that does. A
+ * reader copies the one that holds and looks at the count again: unchanged means that the writer had not begun to fill this copy. The words are
+ * moved as 64-bit atomics: release stores keep them after the count before, acquire loads keep them before the second look. On
+ * x86 these are plain moves, and unlike fences around a memcpy they are defined behaviour that the thread sanitizer can follow.
  */
 #include "shm/region.h"
 
@@ -179,48 +180,47 @@ void region_close(struct region *r, bool unlink)
 	*r = (struct region){.segment.fd = -1};
 }
 
-/* The payload as words. The shared memory has no declared type and is accessed through these alone. */
-static _Atomic uint64_t *stats_words(const struct region *r)
+/* A copy of the stats page as words. The shared memory has no declared type and is accessed through these alone. */
+static _Atomic uint64_t *stats_words(const struct region *r, uint64_t published)
 {
-	return (_Atomic uint64_t *)&r->stats->stats;
+	return (_Atomic uint64_t *)&r->stats->copy[published & 1];
 }
 
 void region_publish_stats(struct region *r, const struct region_stats *stats)
 {
-	_Atomic uint64_t *words = stats_words(r);
-	uint64_t lock = atomic_load_explicit(&r->stats->lock, memory_order_relaxed);
+	/* Relaxed: we alone write. */
+	uint64_t next = atomic_load_explicit(&r->stats->published, memory_order_relaxed) + 1;
+	_Atomic uint64_t *words = stats_words(r, next);
 
-	assert(!(lock & 1));
-	atomic_store_explicit(&r->stats->lock, lock + 1, memory_order_relaxed);
 	for (size_t i = 0; i < sizeof(*stats) / sizeof(uint64_t); i++) {
 		uint64_t word = load_le64((const char *)stats + i * sizeof(uint64_t));
 
 		/* Most rows of the page change seldom. Relaxed: we alone write. */
 		if (atomic_load_explicit(&words[i], memory_order_relaxed) == word)
 			continue;
-		/* Release: the odd lock before any new word. Pairs with the acquire in region_read_stats(). */
+		/* Release: the count that left this copy before any new word. Pairs with the acquire in region_read_stats(). */
 		atomic_store_explicit(&words[i], word, memory_order_release);
 	}
-	/* Release: all new words before the even lock. Pairs with the acquire of the lock. */
-	atomic_store_explicit(&r->stats->lock, lock + 2, memory_order_release);
+	/* Release: all new words before the count that names them. Pairs with the acquire of the count. */
+	atomic_store_explicit(&r->stats->published, next, memory_order_release);
 }
 
 int region_read_stats(const struct region *r, struct region_stats *out)
 {
-	const _Atomic uint64_t *words = stats_words(r);
 	const uint64_t give_up_at = monotonic_ns() + STATS_WAIT_NS;
 	struct region_stats copy;
 
 	do {
 		/* Acquire: pairs with the release that ends region_publish_stats(). */
-		uint64_t lock = atomic_load_explicit(&r->stats->lock, memory_order_acquire);
+		uint64_t published = atomic_load_explicit(&r->stats->published, memory_order_acquire);
+		const _Atomic uint64_t *words = stats_words(r, published);
 
-		for (size_t i = 0; !(lock & 1) && i < sizeof(copy) / sizeof(uint64_t); i++) {
-			/* Acquire: who sees a new word sees, below, the lock that was made odd before it. */
+		for (size_t i = 0; i < sizeof(copy) / sizeof(uint64_t); i++) {
+			/* Acquire: who sees a word of a later round sees, below, the count that came before it. */
 			store_le64((char *)&copy + i * sizeof(uint64_t),
 				   atomic_load_explicit(&words[i], memory_order_acquire));
 		}
-		if (!(lock & 1) && atomic_load_explicit(&r->stats->lock, memory_order_relaxed) == lock) {
+		if (atomic_load_explicit(&r->stats->published, memory_order_relaxed) == published) {
 			*out = copy;
 			return 0;
 		}
@@ -238,6 +238,7 @@ int region_snapshot_take(struct region *r, uint64_t sequence, uint64_t session, 
 			continue;
 		atomic_store_explicit(&s->session, session, memory_order_relaxed);
 		atomic_store_explicit(&s->taken_monotonic_ns, now_ns, memory_order_relaxed);
+		atomic_store_explicit(&s->lease_until_ns, 0, memory_order_relaxed);
 		/* Release: the row before the word that makes it count. Readers load it with acquire. */
 		atomic_store_explicit(&s->sequence_plus_1, sequence + 1, memory_order_release);
 		return i;
@@ -279,6 +280,12 @@ int region_session_add(struct region *r, uint64_t session, uint32_t pid, uint32_
 		atomic_store_explicit(&s->bytes_out, 0, memory_order_relaxed);
 		atomic_store_explicit(&s->snapshots, 0, memory_order_relaxed);
 		atomic_store_explicit(&s->state, 0, memory_order_relaxed);
+		atomic_store_explicit(&s->active_monotonic_ns, now_ns, memory_order_relaxed);
+		atomic_store_explicit(&s->in_flight, 0, memory_order_relaxed);
+		atomic_store_explicit(&s->bytes_held, 0, memory_order_relaxed);
+		atomic_store_explicit(&s->throttled_us, 0, memory_order_relaxed);
+		atomic_store_explicit(&s->channel_bytes, 0, memory_order_relaxed);
+		atomic_store_explicit(&s->ousted, 0, memory_order_relaxed);
 		put_command(s, command);
 		/* Release: the row before the word that makes it count. Readers load it with acquire. */
 		atomic_store_explicit(&s->session, session, memory_order_release);

@@ -37,10 +37,10 @@ int region_open(struct region *r, const char *instance, struct err_info *err);
 /* Unmaps; the daemon's side also unlinks when @unlink. */
 void region_close(struct region *r, bool unlink);
 
-/* Seqlock write of the stats page. One writer at a time. */
+/* Makes @stats the page that readers find. One writer at a time. */
 void region_publish_stats(struct region *r, const struct region_stats *stats);
 
-/* Seqlock read: a consistent copy. Returns 0, or -EAGAIN when the page was being written for 100 ms (a dead writer). */
+/* The newest whole page. Returns 0, or -EAGAIN: publications kept overtaking this reader for 100 ms. */
 int region_read_stats(const struct region *r, struct region_stats *out);
 
 /*

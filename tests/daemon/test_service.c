@@ -169,7 +169,7 @@ START_TEST(violations_end_only_their_session)
 			sqe->flags = 0x8000;
 			break;
 		case 3:
-			sqe->reserved = 1;
+			sqe->extra_len = 2; /* more than the payload */
 			break;
 		case 4:
 			sqe->in_off = bad.arena_size;
@@ -378,7 +378,7 @@ START_TEST(random_bytes)
 				sqe->session = bad.s->id;
 				sqe->op = test_random(&seed) % (OP_COUNT + 1);
 				sqe->flags = test_random(&seed) % 256 & (unsigned)test_random(&seed);
-				sqe->reserved = 0;
+				sqe->extra_len = 0;
 				sqe->in_off %= bad.arena_size;
 				sqe->in_len %= 64;
 				sqe->out_off %= bad.arena_size;

@@ -1,4 +1,5 @@
 #include "shm/batch.h"
+#include "shm/condition.h"
 #include "shm/handshake.h"
 #include "shm/layout.h"
 #include "tests/test.h"
@@ -37,7 +38,7 @@ START_TEST(channel_is_pinned)
 		PIN(sqe, in_off, 24, 8),
 		PIN(sqe, out_off, 32, 8),
 		PIN(sqe, out_len, 40, 4),
-		PIN(sqe, reserved, 44, 4),
+		PIN(sqe, extra_len, 44, 4),
 		PIN(sqe, sequence, 48, 8),
 		PIN(sqe, deadline_ns, 56, 8),
 		PIN(cqe, user_data, 0, 8),
@@ -95,11 +96,18 @@ START_TEST(region_is_pinned)
 		PIN(region_snapshot, sequence_plus_1, 0, 8),
 		PIN(region_snapshot, session, 8, 8),
 		PIN(region_snapshot, taken_monotonic_ns, 16, 8),
+		PIN(region_snapshot, lease_until_ns, 24, 8),
 		PIN(region_session, session, 0, 8),
 		PIN(region_session, pid, 8, 4),
 		PIN(region_session, uid, 12, 4),
 		PIN(region_session, connected_monotonic_ns, 16, 8),
-		PIN(region_session, command, 56, 32),
+		PIN(region_session, active_monotonic_ns, 56, 8),
+		PIN(region_session, in_flight, 64, 8),
+		PIN(region_session, bytes_held, 72, 8),
+		PIN(region_session, throttled_us, 80, 8),
+		PIN(region_session, channel_bytes, 88, 8),
+		PIN(region_session, ousted, 96, 8),
+		PIN(region_session, command, 104, 32),
 		PIN(region_level, score, 56, 8),
 		PIN(region_level, target_bytes, 64, 8),
 		PIN(region_level, entries_in, 88, 8),
@@ -117,15 +125,15 @@ START_TEST(region_is_pinned)
 		PIN(region_job, micros, 72, 8),
 		PIN(region_job, left_us, 80, 8),
 		PIN(region_job, result, 128, 8),
-		PIN(region_stats_page, lock, 0, 8),
-		PIN(region_stats_page, stats, 64, sizeof(struct region_stats)),
+		PIN(region_stats_page, published, 0, 8),
+		PIN(region_stats_page, copy, 64, 2 * sizeof(struct region_stats)),
 	};
 
 	check_pins(pins, ARRAY_SIZE(pins));
 	ck_assert_uint_eq(sizeof(struct region_job), 136);
 	ck_assert_uint_eq(sizeof(struct region_level), 184);
 	ck_assert_uint_eq(sizeof(struct region_snapshot), 32);
-	ck_assert_uint_eq(sizeof(struct region_session), 88);
+	ck_assert_uint_eq(sizeof(struct region_session), 136);
 }
 END_TEST
 
@@ -162,7 +170,7 @@ END_TEST
 /* Numbers that travel. */
 START_TEST(numbers_are_pinned)
 {
-	ck_assert_int_eq(SHM_ABI, 2);
+	ck_assert_int_eq(SHM_ABI, 3);
 	ck_assert_int_eq(OP_NOP, 0);
 	ck_assert_int_eq(OP_GET, 1);
 	ck_assert_int_eq(OP_WRITE, 2);
@@ -175,6 +183,10 @@ START_TEST(numbers_are_pinned)
 	ck_assert_int_eq(OP_COMPACT, 9);
 	ck_assert_int_eq(OP_MULTIGET, 10);
 	ck_assert_int_eq(OP_CANCEL, 11);
+	ck_assert_int_eq(OP_KICK, 12);
+	ck_assert_int_eq(CONDITION_SEQUENCE, 3);
+	ck_assert_int_eq(PARK_SOCKET, 2);
+	ck_assert_int_eq(CHANNEL_KICKED, 3);
 	ck_assert_int_eq(SQE_FLAGS_KNOWN, 0xff);
 	ck_assert_int_eq(CQE_MORE, 1);
 	ck_assert_int_eq(DELAY_JOB, 64);
