@@ -26,6 +26,7 @@
 #include "daemon/pending.h"
 #include "daemon/roster.h"
 #include "daemon/stats.h"
+#include "engine/kill_point.h"
 #include "shm/error.h"
 #include "shm/sigbus.h"
 
@@ -150,7 +151,10 @@ static void show_completions(struct service *svc)
 	while ((l = list_pop(&svc->dirty))) {
 		struct session *s = container_of(l, struct session, dirty);
 
-		if (ring_cq_publish(&s->ring))
+		bool asleep = ring_cq_publish(&s->ring);
+
+		KILL_POINT("answers_published");
+		if (asleep)
 			ring_wake_client(&s->ring);
 	}
 }

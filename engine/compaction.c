@@ -16,6 +16,7 @@
  * A manual rewrite of the bottom level (manual.c) comes here with level == output_level and no second inputs.
  */
 #include "engine/engine_internal.h"
+#include "engine/kill_point.h"
 
 #include <stdlib.h>
 
@@ -245,7 +246,10 @@ static int install(struct engine *e, struct compaction *c, struct file_meta **ma
 	pthread_mutex_unlock(&e->lock);
 	if (rc < 0)
 		return err_set(err, rc, "no memory for a version edit");
-	return edit_apply(e, edit, q, err);
+	KILL_POINT("compaction_built");
+	rc = edit_apply(e, edit, q, err);
+	KILL_POINT("compaction_installed");
+	return rc;
 }
 
 static int move_table(struct engine *e, struct compaction *c, struct job_note *note, struct io_queue *q,

@@ -10,6 +10,7 @@
  * One flush at a time, oldest first: level 0's order and the log number both depend on it. It never waits for a compaction.
  */
 #include "engine/engine_internal.h"
+#include "engine/kill_point.h"
 
 #include <stdlib.h>
 
@@ -140,6 +141,7 @@ int flush_run(struct engine *e, struct job_note *note, struct io_queue *q, struc
 	rc = flush_build(e, q, imm.mem, note, &meta, &did, err);
 	if (rc < 0)
 		return rc;
+	KILL_POINT("flush_built");
 	edit_init(&edit);
 	edit.has_log_number = true;
 	edit.log_number = imm.next_log;
@@ -153,8 +155,10 @@ int flush_run(struct engine *e, struct job_note *note, struct io_queue *q, struc
 		if (rc < 0)
 			err_set(err, rc, "no memory to install a flushed table");
 	}
+	KILL_POINT("flush_directory_synced");
 	if (rc == 0)
 		rc = edit_apply(e, &edit, q, err);
+	KILL_POINT("flush_installed");
 	if (flight)
 		level = flight->output_level;
 	if (rc == 0)

@@ -17,6 +17,7 @@
  *	anything else                the engine stops for good: no write, no deletion; what is on disk is for the next open to judge
  */
 #include "engine/engine_internal.h"
+#include "engine/kill_point.h"
 
 #include <stdio.h>
 #include <stdlib.h>
@@ -49,6 +50,7 @@ static int remove_one(struct engine *e, const struct obsolete *o)
 		block_cache_drop_table(e->shared.blocks, o->number);
 	}
 	rc = io_unlink(e->env, file_name(name, o->type, o->number));
+	KILL_POINT("obsolete_unlinked");
 	if (rc == -ENOENT && o->type == FILE_TABLE)
 		rc = io_unlink(e->env, file_name(name, FILE_SST, o->number));
 	if (rc < 0 && rc != -ENOENT) {

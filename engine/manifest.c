@@ -22,6 +22,7 @@
 #include <stdlib.h>
 
 #include "engine/filename.h"
+#include "engine/kill_point.h"
 #include "engine/log_format.h"
 #include "shm/error.h"
 
@@ -107,9 +108,11 @@ int manifest_append(struct version_set *vs, struct io_queue *q, struct slice rec
 	*damage_out = MANIFEST_UNKNOWN;
 	rc = io_pwrite(q, vs->manifest, data, end - vs->manifest_offset, vs->manifest_offset);
 	free(data);
+	KILL_POINT("manifest_appended");
 	if (rc < 0)
 		return failed(err, rc, "appending a record", name, vs->manifest_offset);
 	rc = io_fdatasync(q, vs->manifest);
+	KILL_POINT("manifest_synced");
 	if (rc < 0)
 		return failed(err, rc, "syncing a record", name, vs->manifest_offset);
 	vs->manifest_offset = end;
@@ -171,7 +174,9 @@ static int current_switch(struct io_env *env, struct io_queue *q, uint64_t numbe
 		return rc;
 	}
 	io_close(f);
+	KILL_POINT("current_temp_written");
 	rc = io_rename(env, temp, current);
+	KILL_POINT("current_renamed");
 	if (rc < 0) {
 		*damage_out = no_space(rc) ? MANIFEST_WHOLE : MANIFEST_UNKNOWN;
 		if (no_space(rc))
@@ -200,6 +205,7 @@ int manifest_begin(struct version_set *vs, struct io_queue *q, uint64_t number, 
 		return failed(err, rc, "putting its first records together", name, 0);
 	rc = write_new(vs->env, q, name, data, end, RESERVE, &reserved, &f, damage_out, err);
 	free(data);
+	KILL_POINT("manifest_begun");
 	if (rc == 0) {
 		rc = io_sync_dir(vs->env);
 		*damage_out = MANIFEST_UNTRUSTED;

@@ -5,6 +5,7 @@
  * edit that names them. Reading it back costs one open, and puts it where readers will look for it.
  */
 #include "engine/engine_internal.h"
+#include "engine/kill_point.h"
 
 #include <stdlib.h>
 
@@ -140,6 +141,7 @@ int output_finish(struct output *o, struct file_meta **meta_out, struct err_info
 		return write_error(o, rc, "writing", err);
 	size = table_builder_size(o->builder);
 	counts = table_builder_counts(o->builder);
+	KILL_POINT("table_written");
 	rc = io_fdatasync(o->queue, o->file);
 	if (rc < 0) { /* never retried, never healed: the kernel may report lost pages once only */
 		write_error(o, rc, "fdatasync", err);

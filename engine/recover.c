@@ -17,6 +17,7 @@
  *	                       lost-NNNNNN.log.bak instead of being deleted
  */
 #include "engine/engine_internal.h"
+#include "engine/kill_point.h"
 
 #include <stdio.h>
 #include <stdlib.h>
@@ -176,6 +177,7 @@ static int replay_flush(struct replay *r, struct err_info *err)
 	if (!meta)
 		return 0;
 	r->made[r->made_count++] = meta;
+	KILL_POINT("replay_flushed");
 	r->found->tables_written++;
 	return edit_add_file(&r->edit, 0, meta) < 0 ? err_set(err, -ENOMEM, "no memory for a version edit") : 0;
 }
@@ -379,6 +381,7 @@ static int begin(struct replay *r, struct wal_log **log_out, struct err_info *er
 	rc = directory_sync(e, err);
 	if (rc == 0)
 		rc = edit_apply(e, &r->edit, r->queue, err);
+	KILL_POINT("recovery_installed");
 	if (rc == 0 && r->bad_log) {
 		struct err_info ignored;
 
@@ -523,5 +526,6 @@ int engine_recover(struct engine *e, struct io_queue *q, struct engine_recovery 
 	free(r.list.logs);
 	if (rc == 0)
 		sweep(e);
+	KILL_POINT("recovery_swept");
 	return rc;
 }

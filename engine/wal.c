@@ -4,6 +4,7 @@
 #include <sys/stat.h>
 
 #include "engine/filename.h"
+#include "engine/kill_point.h"
 #include "shm/error.h"
 
 size_t wal_window_size(size_t ring_bytes)
@@ -32,6 +33,7 @@ static void window_init(struct wal *w)
 	 * the end. Pairs with recovery's acquire.
 	 */
 	atomic_exchange_explicit(&win->magic, 0, memory_order_acq_rel);
+	KILL_POINT("window_distrusted");
 	memset((char *)win + sizeof(win->magic), 0, WINDOW_PAGE - sizeof(win->magic));
 	win->version = WINDOW_VERSION;
 	win->log_slots = WINDOW_LOGS;
@@ -117,8 +119,10 @@ int wal_close(struct wal *w)
 	/* Space reserved but not used goes back, and stock finds no zeros behind the last record. */
 	if (!rc && w->files)
 		rc = io_truncate(wal_current(w)->file, w->appended - wal_current(w)->base);
+	KILL_POINT("close_truncated");
 	if (!rc)
 		atomic_store_explicit(&w->window->magic, 0, memory_order_release);
+	KILL_POINT("close_window_emptied");
 	if (waited < 0)
 		return rc; /* the queue is broken and may still write to us: leak rather than free */
 	wal_free(w);
@@ -157,6 +161,7 @@ int wal_log_prepare(struct io_env *env, struct io_queue *q, uint64_t number, uin
 		log->allocated = UINT64_MAX;
 		rc = 0;
 	}
+	KILL_POINT("log_allocated");
 	if (!rc)
 		rc = io_sync_dir(env);
 	if (rc < 0) {
@@ -194,6 +199,7 @@ static void window_enter(struct wal *w, const struct wal_file *f, uint64_t inode
 	entry->base = f->base;
 	entry->inode = inode;
 	entry->check = wal_entry_check(w->window->salt, entry);
+	KILL_POINT("log_entry_filled");
 	atomic_store_explicit(&entry->end, LOG_OPEN, memory_order_relaxed);
 	/* Release: the entry before "used". Pairs with recovery's acquire. */
 	atomic_store_explicit(&entry->used, 1, memory_order_release);
@@ -207,6 +213,7 @@ static void end_current(struct wal *w)
 	old->end = w->appended;
 	/* Release: the end before the next entry, so that recovery never takes the gap for bytes of the log. */
 	atomic_store_explicit(&w->window->log[old->slot].end, old->end, memory_order_release);
+	KILL_POINT("log_ended");
 	w->appended = align_up(w->appended, WAL_BASE_ALIGN);
 	/* Release, and before the next entry: recovery knows no entry whose base lies beyond it. */
 	atomic_store_explicit(&w->window->appended, w->appended, memory_order_release);
@@ -223,6 +230,7 @@ int wal_switch(struct wal *w, struct wal_log *log)
 		return -EAGAIN;
 	if (w->files)
 		end_current(w);
+	KILL_POINT("log_gap_published");
 	while (atomic_load_explicit(&w->window->log[slot].used, memory_order_relaxed) && slot < WINDOW_LOGS - 1)
 		slot++;
 	f = &w->file[w->files++];
@@ -288,6 +296,7 @@ uint64_t wal_commit(struct wal *w, const unsigned char *payload, size_t size)
 	else
 		end = log_frame(&dest, offset, slice_of(payload, size));
 	assert(end - offset <= w->reserved);
+	KILL_POINT("record_framed");
 	w->reserved = 0;
 	w->appended = base + end;
 	/* Release: the record's bytes before the position. Pairs with recovery's acquire, in another life. */

@@ -16,6 +16,8 @@
  */
 #include "engine/wal_impl.h"
 
+#include "engine/kill_point.h"
+
 enum {
 	DRAIN_PIECE = 1 << 20,
 	DRAIN_ENOUGH = 64 << 10,
@@ -74,6 +76,7 @@ static void write_done(struct io_req *req)
 		return;
 	}
 	wr->state = WRITE_DONE;
+	KILL_POINT("log_written");
 	advance_drained(w);
 }
 
@@ -165,6 +168,7 @@ static void sync_done(struct io_req *req)
 		poison(w, req->result);
 		return;
 	}
+	KILL_POINT("log_synced");
 	w->syncs++;
 	w->synced = w->sync_covers;
 }
@@ -199,6 +203,7 @@ static void retire(struct wal *w)
 			return; /* its descriptor is in use */
 		/* Release: everything of it is in its file. Pairs with recovery's acquire. */
 		atomic_store_explicit(&w->window->log[f->slot].used, 0, memory_order_release);
+		KILL_POINT("log_retired");
 		if (w->retired_count < WINDOW_LOGS)
 			w->retired[w->retired_count++] = f->file;
 		else

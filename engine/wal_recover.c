@@ -23,6 +23,7 @@
 #include <unistd.h>
 
 #include "engine/filename.h"
+#include "engine/kill_point.h"
 #include "shm/error.h"
 
 static const uint64_t POSITION_MAX = UINT64_C(1) << 62;
@@ -242,6 +243,7 @@ static int complete(struct recovery *r, const struct lost_log *log)
 			return rc;
 		r->out->bytes += n;
 		at += n;
+		KILL_POINT("window_written_back");
 	}
 	return any ? io_fdatasync(r->q, log->file) : 0;
 }

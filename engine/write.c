@@ -18,6 +18,7 @@
 
 #include <stdlib.h>
 
+#include "engine/kill_point.h"
 #include "shm/layout.h" /* DELAY_… */
 
 size_t memtable_arena(const struct engine_options *o)
@@ -254,7 +255,9 @@ int engine_write(struct engine *e, const void *batch, size_t size, uint64_t *seq
 		assert(memtable_has_room(e->mem, info.count, info.key_bytes, info.value_bytes));
 	}
 	batch_set_sequence(copy, last + 1);
+	KILL_POINT("write_numbered");
 	*position_out = wal_commit(e->wal, copy, size);
+	KILL_POINT("write_committed");
 	batch_insert(e, slice_of(copy, size), last + 1, info.count);
 	*sequence_out = last + info.count;
 	if (copy == e->scratch)
