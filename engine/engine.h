@@ -37,7 +37,7 @@ struct engine_options {
 	bool seek_compaction;           /* compact files that cost reads a block in vain too often; off */
 	uint64_t background_rate;       /* bytes a second that compactions may read and write; 0: no limit */
 	struct batch_limits limits;     /* of keys and values */
-	size_t max_batch_bytes;         /* 64 MiB */
+	size_t max_batch_bytes;         /* 64 MiB, and what frames one value of that size. May be larger than the WAL's ring */
 	bool create_if_missing;
 	bool error_if_exists;
 	bool paranoid;                  /* a corrupt log record fails the open instead of ending the log there */
@@ -91,9 +91,20 @@ void engine_abandon(struct engine *e);
  * Returns 0, *@sequence_out (of its last record), *@position_out (WAL position to wait for when sync is wanted);
  * -EAGAIN with *@why_out (DELAY_… bits of shm/layout.h): cannot be taken now, try again after progress; -EBADMSG, -E2BIG: refused;
  * -ENOSPC: the disk is full; -SHALE_EFAILED: stopped after an I/O error.
+ *
+ * WRITE_UNDERWAY: the batch is larger than the WAL's ring holds. It was copied and checked, and is the engine's now; @batch is not looked at again. Each
+ * engine_pump() takes it further: room in log and memtable, then through the ring as that drains, then visible. Until engine_write_result()
+ * has told its end, every other write and every flush is answered -EAGAIN (DELAY_LOG): so nothing comes between.
  */
+enum { WRITE_UNDERWAY = 1 };
 int engine_write(struct engine *e, const void *batch, size_t size, uint64_t *sequence_out, uint64_t *position_out,
 		 uint16_t *why_out);
+
+/*
+ * What became of the write under way: WRITE_UNDERWAY while it is; then, once, 0 with *@sequence_out and *@position_out as engine_write
+ * gives them, or the failure, after which nothing of it is visible (-ENOSPC, -ENOMEM, -SHALE_EFAILED). -ENOENT when there is none.
+ */
+int engine_write_result(struct engine *e, uint64_t *sequence_out, uint64_t *position_out);
 
 /* Makes positions up to @position durable as soon as may be; engine_synced tells when. */
 void engine_want_sync(struct engine *e, uint64_t position);
