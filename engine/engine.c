@@ -29,7 +29,7 @@ void engine_options_default(struct engine_options *o)
 		.l0_slowdown_trigger = 8,
 		.l0_stop_trigger = 12,
 		.limits = {.max_key = 64 << 10, .max_value = 64 << 20},
-		.max_batch_bytes = 64 << 20,
+		.max_batch_bytes = (64 << 20) + (128 << 10),
 		.create_if_missing = true,
 	};
 }
@@ -255,7 +255,6 @@ int engine_open(struct io_env *env, struct io_queue *queue, const struct engine_
 	e->options = *options;
 	e->sample_random = 1;
 	e->sample_left = 1 << 20;
-	e->max_batch = min_size(options->max_batch_bytes, wal_record_max(options->wal_ring_bytes));
 	pthread_mutex_init(&e->lock, NULL);
 	rc = open_in(e, &recovery, err);
 	if (rc < 0) {
@@ -290,6 +289,7 @@ void engine_destroy(struct engine *e)
 	if (e->own_window)
 		munmap(e->own_window, e->window_size);
 	free(e->scratch);
+	free(e->large.copy);
 	free(e->snapshots);
 	free(e->obsolete);
 	for (unsigned i = 0; i < e->closing_count; i++)
@@ -301,8 +301,9 @@ void engine_destroy(struct engine *e)
 
 int engine_close(struct engine *e)
 {
-	int rc = wal_close(e->wal);
+	int unfinished = large_finish(e), rc = wal_close(e->wal);
 
+	rc = rc ? rc : unfinished;
 	if (rc == 0 && !atomic_load_explicit(&e->failed, memory_order_relaxed)) {
 		wal_log_discard(e->env, e->next_log);
 		e->next_log = NULL;

@@ -48,6 +48,18 @@ struct quarantined {
 	struct quarantined *next;
 };
 
+/* A batch that is larger than the WAL's ring, on its way (write_large.c). The service thread's alone. */
+struct large_write {
+	enum { LARGE_NONE, LARGE_TAKEN, LARGE_PASSING, LARGE_ENDED } state;
+	unsigned char *copy; /* owned until it is visible or has failed */
+	size_t size;
+	struct batch_info info;
+	struct slice rest; /* of the copy: not yet in the ring */
+	bool begun;	   /* some of it is */
+	int result;	   /* ENDED */
+	uint64_t sequence, position;
+};
+
 struct engine {
 	/* set once by engine_open */
 	struct io_env *env;
@@ -55,7 +67,6 @@ struct engine {
 	struct engine_host *host;
 	struct memory_provider *memory;
 	struct engine_options options;
-	size_t max_batch; /* options.max_batch_bytes, or what the WAL window's ring can hold */
 	struct read_shared shared;
 	void *own_window; /* when the host gave none */
 	void *window;
@@ -66,6 +77,7 @@ struct engine {
 	struct view *view;	/* the cached newest view; one reference */
 	unsigned char *scratch; /* a batch that cannot be copied straight to its place in the window */
 	size_t scratch_size;
+	struct large_write large;
 	int64_t sample_left; /* bytes that scans read before the next sample (seek.c) */
 	uint64_t sample_random;
 
@@ -176,6 +188,19 @@ size_t memtable_arena(const struct engine_options *o);
 uint64_t log_reserve(const struct engine_options *o);
 /* The service thread's half of a manual compaction: the switch that it waits for. */
 void write_serve_switch(struct engine *e);
+/* Makes the memtable one that a batch fits which does not fit the present one. 0; -EAGAIN with the reason; failure. */
+int write_make_room(struct engine *e, const struct batch_info *info, uint16_t *why);
+/* Inserts a checked batch, whose record is in the WAL, and makes it visible. */
+void write_insert(struct engine *e, struct slice batch, uint64_t first, uint32_t count);
+
+/* ---- write_large.c ---- */
+
+/* Takes a batch that the ring cannot hold: WRITE_UNDERWAY, or 0 (an empty one), -EAGAIN with the reason, or a refusal. Nothing is under way. */
+int large_take(struct engine *e, const void *batch, size_t size, uint16_t *why);
+/* One step on, as far as it goes now. */
+void large_pump(struct engine *e);
+/* Carries on to the end, waiting for the disk: for a clean close. 0, or what keeps it from ending. */
+int large_finish(struct engine *e);
 
 /* ---- snapshot.c ---- */
 

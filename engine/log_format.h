@@ -39,6 +39,13 @@ struct log_dest {
 uint64_t log_frame(const struct log_dest *dest, uint64_t offset, struct slice payload);
 
 /*
+ * The same in parts, for a record that is larger than the destination: each call frames as many whole fragments as @room bytes take and returns the
+ * offset after them, @offset if none. Begin with *rest = payload and *begun = false; it is done when *done_out is true.
+ */
+uint64_t log_frame_part(const struct log_dest *dest, uint64_t offset, uint64_t room, struct slice *rest, bool *begun,
+			bool *done_out);
+
+/*
  * Fast path: when a record of @size fits into what is left of its block without splitting, and its destination is contiguous,
  * returns the address where its payload belongs (header space before it), else NULL. The caller puts the payload there and calls
  * log_frame_finish, which writes the header and returns the offset after the record.

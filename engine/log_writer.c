@@ -65,37 +65,44 @@ static void make_header(unsigned char header[LOG_HEADER], unsigned type, const u
 	header[6] = t;
 }
 
-uint64_t log_frame(const struct log_dest *dest, uint64_t offset, struct slice payload)
+uint64_t log_frame_part(const struct log_dest *dest, uint64_t offset, uint64_t room, struct slice *rest, bool *begun,
+			bool *done_out)
 {
-	bool first = true;
+	const uint64_t limit = room < UINT64_MAX - offset ? offset + room : UINT64_MAX;
 
-	for (;;) {
-		uint64_t left = block_left(offset);
+	*done_out = false;
+	while (!*done_out) {
+		uint64_t left = block_left(offset), pad = left < LOG_HEADER ? left : 0;
 		unsigned char header[LOG_HEADER];
-		unsigned type;
+		bool last;
 		size_t n;
 
-		if (left < LOG_HEADER) {
-			put(dest, offset, NULL, (size_t)left);
-			offset += left;
-			left = LOG_BLOCK;
-		}
-		n = min_size(payload.size, (size_t)left - LOG_HEADER);
-		if (n == payload.size)
-			type = first ? LOG_FULL : LOG_LAST;
-		else
-			type = first ? LOG_FIRST : LOG_MIDDLE;
-		make_header(header, type, payload.data, n);
+		n = min_size(rest->size, (size_t)(pad ? LOG_BLOCK : left) - LOG_HEADER);
+		last = n == rest->size;
+		if (pad + LOG_HEADER + n > limit - offset)
+			break;
+		put(dest, offset, NULL, (size_t)pad);
+		offset += pad;
+		make_header(header, *begun ? (last ? LOG_LAST : LOG_MIDDLE) : (last ? LOG_FULL : LOG_FIRST), rest->data,
+			    n);
 		put(dest, offset, header, LOG_HEADER);
 		if (n)
-			put(dest, offset + LOG_HEADER, payload.data, n);
+			put(dest, offset + LOG_HEADER, rest->data, n);
 		offset += LOG_HEADER + n;
-		if (n == payload.size)
-			return offset;
-		payload.data += n;
-		payload.size -= n;
-		first = false;
+		if (n)
+			rest->data += n;
+		rest->size -= n;
+		*begun = true;
+		*done_out = last;
 	}
+	return offset;
+}
+
+uint64_t log_frame(const struct log_dest *dest, uint64_t offset, struct slice payload)
+{
+	bool begun = false, done;
+
+	return log_frame_part(dest, offset, UINT64_MAX, &payload, &begun, &done);
 }
 
 unsigned char *log_frame_reserve(const struct log_dest *dest, uint64_t offset, size_t size)

@@ -224,6 +224,7 @@ int wal_switch(struct wal *w, struct wal_log *log)
 	struct wal_file *f;
 	unsigned slot = 0;
 
+	assert(!w->partial);
 	if (w->error)
 		return -SHALE_EFAILED;
 	if (w->files == WINDOW_LOGS)
@@ -251,26 +252,44 @@ int wal_switch(struct wal *w, struct wal_log *log)
 
 /* ---- appending ---- */
 
-int wal_reserve(struct wal *w, size_t size)
+/* Reserved space for @framed more bytes of the current log? Otherwise wal_pump is asked for it. */
+static int has_space(struct wal *w, uint64_t framed)
 {
 	struct wal_file *f = wal_current(w);
-	uint64_t offset = w->appended - f->base;
-	size_t framed;
+	uint64_t end = w->appended - f->base + framed;
 
-	assert(w->files);
+	if (likely(end <= f->allocated))
+		return 0;
+	w->space_wanted = end;
+	return w->space_full ? -ENOSPC : -EAGAIN;
+}
+
+int wal_reserve(struct wal *w, size_t size)
+{
+	size_t framed;
+	int rc;
+
+	assert(w->files && !w->partial);
 	if (unlikely(w->error))
 		return -SHALE_EFAILED;
 	if (unlikely(size > wal_record_max(w->ring_size)))
 		return -E2BIG;
-	framed = log_framed_size(offset, size);
-	if (unlikely(offset + framed > f->allocated)) {
-		w->space_wanted = offset + framed;
-		return w->space_full ? -ENOSPC : -EAGAIN;
-	}
+	framed = log_framed_size(w->appended - wal_current(w)->base, size);
+	rc = has_space(w, framed);
+	if (unlikely(rc < 0))
+		return rc;
 	if (unlikely(w->appended + framed - w->drained > w->ring_size - WINDOW_PROOF))
 		return w->retries ? -ENOSPC : -EAGAIN;
 	w->reserved = framed;
 	return 0;
+}
+
+int wal_reserve_large(struct wal *w, size_t size)
+{
+	assert(w->files && !w->partial);
+	if (w->error)
+		return -SHALE_EFAILED;
+	return has_space(w, log_framed_size(w->appended - wal_current(w)->base, size));
 }
 
 static struct log_dest destination(struct wal *w)
@@ -302,6 +321,23 @@ uint64_t wal_commit(struct wal *w, const unsigned char *payload, size_t size)
 	/* Release: the record's bytes before the position. Pairs with recovery's acquire, in another life. */
 	atomic_store_explicit(&w->window->appended, w->appended, memory_order_release);
 	return w->appended;
+}
+
+bool wal_commit_part(struct wal *w, struct slice *rest, bool *begun)
+{
+	struct log_dest dest = destination(w);
+	uint64_t base = wal_current(w)->base, most = w->ring_size - WINDOW_PROOF, used = w->appended - w->drained;
+	bool done;
+
+	if (w->error)
+		return false;
+	w->appended =
+		base + log_frame_part(&dest, w->appended - base, used < most ? most - used : 0, rest, begun, &done);
+	assert(w->appended - base <= wal_current(w)->allocated);
+	w->partial = !done;
+	/* Release: as in wal_commit. */
+	atomic_store_explicit(&w->window->appended, w->appended, memory_order_release);
+	return done;
 }
 
 /* ---- looking ---- */

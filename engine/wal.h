@@ -13,7 +13,8 @@
  *
  * Invariants
  *	1. drained <= appended <= drained + ring size.
- *	2. Everything below `appended` is whole records; it is published (release) after the bytes.
+ *	2. Everything below `appended` is whole records, except that the last one may be under way (wal_commit_part): then whole fragments of it, as
+ *	   in a log whose end is torn. It is published (release) after the bytes.
  *	3. `drained` moves only after the write of those bytes completed, `synced` only after an fdatasync that was submitted after it.
  *	4. A byte is appended only inside space that IO_ALLOCATE has reserved in its file.
  *	5. Logs are synced in order: no sync of a newer log is acknowledged while an older one has unsynced bytes.
@@ -113,6 +114,14 @@ int wal_reserve(struct wal *w, size_t size);
  */
 unsigned char *wal_place(struct wal *w, size_t size);
 uint64_t wal_commit(struct wal *w, const unsigned char *payload, size_t size);
+
+/*
+ * A record of any size, in parts; the caller keeps @rest (at first the payload) and *@begun (false). wal_reserve_large asks for the file space of
+ * all of it, with wal_reserve's answers. Then each wal_commit_part takes as much as the window has room for, and says true when the record is
+ * whole: its end is wal_appended(). Nothing else is appended, and no log is switched, between the first part and the last.
+ */
+int wal_reserve_large(struct wal *w, size_t size);
+bool wal_commit_part(struct wal *w, struct slice *rest, bool *begun);
 
 /*
  * Drives draining: submits writes for what is appended (when @eager, or enough has gathered to be worth a write), a sync

@@ -109,6 +109,7 @@ struct wal {
 	/* Positions: synced <= drained <= submitted <= appended. */
 	uint64_t appended, submitted, drained, synced;
 	size_t reserved; /* framed bytes that wal_reserve granted */
+	bool partial;	 /* the last record is under way: only wal_commit_part appends */
 
 	/* Oldest first; the last is the one appended to. file[draining] holds @submitted. */
 	struct wal_file file[WINDOW_LOGS];

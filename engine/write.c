@@ -12,7 +12,7 @@
  * A switch needs three things, asked for in LevelDB's order, and each lack has its own DELAY_ bit: a free slot for the immutable memtable, level 0
  * below its stop limit, and a log file that a worker made ready. None of them is waited for: the answer is -EAGAIN, the batch stays with its client.
  *
- * A batch larger than an ordinary memtable gets one of its own size.
+ * A batch larger than an ordinary memtable gets one of its own size; one that the window's ring cannot hold goes through it in parts (write_large.c).
  */
 #include "engine/engine_internal.h"
 
@@ -34,7 +34,7 @@ uint64_t log_reserve(const struct engine_options *o)
 
 uint64_t engine_last_sequence(const struct engine *e)
 {
-	/* Acquire: the entries before their number. Pairs with the release in batch_insert. */
+	/* Acquire: the entries before their number. Pairs with the release in write_insert. */
 	return atomic_load_explicit(&e->versions.last_sequence, memory_order_acquire);
 }
 
@@ -170,8 +170,12 @@ static int admit(struct engine *e, size_t size, uint16_t *why)
 		return -SHALE_EFAILED;
 	if (size < BATCH_HEADER_SIZE)
 		return -EBADMSG;
-	if (size > e->max_batch)
+	if (size > e->options.max_batch_bytes)
 		return -E2BIG;
+	if (unlikely(e->large.state != LARGE_NONE)) { /* nothing comes between the parts of its record */
+		*why = DELAY_LOG;
+		return -EAGAIN;
+	}
 	if (likely(memtable_used(e->mem) < e->options.write_buffer_bytes))
 		return 0;
 	return memtable_switch(e, memtable_arena(&e->options), true, why);
@@ -187,8 +191,7 @@ static int reserve(struct engine *e, size_t size, uint16_t *why)
 	return rc;
 }
 
-/* The checked batch is known not to fit the memtable as it is. */
-static int make_room(struct engine *e, const struct batch_info *info, uint16_t *why)
+int write_make_room(struct engine *e, const struct batch_info *info, uint16_t *why)
 {
 	size_t arena = memtable_space(info->count, info->key_bytes, info->value_bytes) + 4096;
 
@@ -198,7 +201,7 @@ static int make_room(struct engine *e, const struct batch_info *info, uint16_t *
 	return memtable_switch(e, arena, true, why);
 }
 
-static void batch_insert(struct engine *e, struct slice batch, uint64_t first, uint32_t count)
+void write_insert(struct engine *e, struct slice batch, uint64_t first, uint32_t count)
 {
 	struct batch_reader reader;
 	struct batch_record record;
@@ -220,6 +223,14 @@ int engine_write(struct engine *e, const void *batch, size_t size, uint64_t *seq
 	unsigned char *copy, *place;
 	int rc = admit(e, size, why_out);
 
+	if (unlikely(rc == 0 && size > wal_record_max(e->options.wal_ring_bytes))) {
+		rc = large_take(e, batch, size, why_out);
+		if (rc != 0)
+			return rc;
+		*sequence_out = last;
+		*position_out = wal_appended(e->wal);
+		return 0;
+	}
 	if (rc == 0)
 		rc = reserve(e, size, why_out);
 	if (rc < 0)
@@ -247,7 +258,7 @@ int engine_write(struct engine *e, const void *batch, size_t size, uint64_t *seq
 				return -ENOMEM;
 			memcpy(copy, place, size);
 		}
-		rc = make_room(e, &info, why_out);
+		rc = write_make_room(e, &info, why_out);
 		if (rc == 0)
 			rc = reserve(e, size, why_out);
 		if (rc < 0)
@@ -258,7 +269,7 @@ int engine_write(struct engine *e, const void *batch, size_t size, uint64_t *seq
 	KILL_POINT("write_numbered");
 	*position_out = wal_commit(e->wal, copy, size);
 	KILL_POINT("write_committed");
-	batch_insert(e, slice_of(copy, size), last + 1, info.count);
+	write_insert(e, slice_of(copy, size), last + 1, info.count);
 	*sequence_out = last + info.count;
 	if (copy == e->scratch)
 		scratch_trim(e);
@@ -302,9 +313,12 @@ static void close_later(struct engine *e, struct io_file *file)
 
 int engine_pump(struct engine *e, bool eager)
 {
-	int rc = wal_pump(e->wal, eager);
 	struct io_file *retired;
+	int rc;
 
+	if (unlikely(e->large.state != LARGE_NONE))
+		large_pump(e);
+	rc = wal_pump(e->wal, eager);
 	while (unlikely((retired = wal_take_retired(e->wal)) != NULL))
 		close_later(e, retired);
 
@@ -334,6 +348,8 @@ int engine_flush_start(struct engine *e, uint64_t *ticket_out)
 
 	if (atomic_load_explicit(&e->failed, memory_order_relaxed))
 		return -SHALE_EFAILED;
+	if (e->large.state != LARGE_NONE)
+		return -EAGAIN;
 	if (memtable_entries(e->mem) > 0) {
 		rc = memtable_switch(e, memtable_arena(&e->options), false, &why);
 		if (rc < 0)

@@ -124,6 +124,11 @@ uint64_t world_write(struct world *w, const void *batch, size_t size)
 		pump(w);
 		world_run_one(w, JOBS_ALL);
 	}
+	while (rc == WRITE_UNDERWAY) {
+		pump(w);
+		world_run_one(w, JOBS_ALL);
+		rc = engine_write_result(w->e, &sequence, &position);
+	}
 	ck_assert_msg(rc == 0, "engine_write: %d", rc);
 	return sequence;
 }
