@@ -149,6 +149,10 @@ struct read_shared *engine_read_shared(struct engine *e);
 /* Newest entry of @key at or below @sequence. 0 and *@value_out (valid while view and ctx pins are held), SHALE_NOTFOUND, READ_MISS (read_ctx_fetch, then again), failure. */
 int engine_get(struct view *v, struct read_ctx *ctx, uint64_t sequence, struct slice key, struct slice *value_out);
 
+/* The same; *@entry_out (may be NULL) gets the sequence of the entry that was found. */
+int engine_get_entry(struct view *v, struct read_ctx *ctx, uint64_t sequence, struct slice key, struct slice *value_out,
+		     uint64_t *entry_out);
+
 /* One chunk of a scan. */
 struct scan {
 	/* the question */

@@ -407,7 +407,8 @@ void memtable_add(struct memtable *m, uint64_t sequence, unsigned type, struct s
 
 /* ---- reading ---- */
 
-int memtable_get(const struct memtable *m, struct slice user_key, uint64_t sequence, struct slice *value_out)
+int memtable_get(const struct memtable *m, struct slice user_key, uint64_t sequence, struct slice *value_out,
+		 uint64_t *entry_out)
 {
 	struct slice found;
 	uint32_t node;
@@ -421,6 +422,8 @@ int memtable_get(const struct memtable *m, struct slice user_key, uint64_t seque
 	if (ikey_kind(found) == IKEY_DELETION)
 		return SHALE_NOTFOUND;
 	*value_out = node_value(m, node);
+	if (entry_out)
+		*entry_out = ikey_sequence(found);
 	return 0;
 }
 

@@ -40,11 +40,11 @@ size_t memtable_space(uint32_t count, size_t key_bytes, size_t value_bytes);
 void memtable_add(struct memtable *m, uint64_t sequence, unsigned type, struct slice user_key, struct slice value);
 
 /*
- * The newest entry of @user_key at or below @sequence: 0 and *@value_out (into the arena), SHALE_NOTFOUND for a tombstone,
- * MEMTABLE_ABSENT when the memtable says nothing about the key.
+ * The newest entry of @user_key at or below @sequence: 0, *@value_out (into the arena) and *@entry_out (its sequence; may be NULL),
+ * SHALE_NOTFOUND for a tombstone, MEMTABLE_ABSENT when the memtable says nothing about the key.
  */
 #define MEMTABLE_ABSENT 3
-int memtable_get(const struct memtable *m, struct slice user_key, uint64_t sequence, struct slice *value_out);
+int memtable_get(const struct memtable *m, struct slice user_key, uint64_t sequence, struct slice *value_out, uint64_t *entry_out);
 
 /* An iterator over internal keys; holds a reference. 0 or -ENOMEM. */
 int memtable_iter_new(struct memtable *m, struct iter **out);

@@ -39,11 +39,11 @@ int version_overlapping(const struct version *v, unsigned level, const struct sl
 			struct file_meta ***files_out, size_t *count_out);
 
 /*
- * Newest entry of @user_key at or below @sequence in the tables. 0 and *@value_out (pinned in @ctx), SHALE_NOTFOUND (absent or tombstone), READ_MISS,
- * or a failure. *@charge_out (may be NULL): the first file probed in vain when more than one read a block, else NULL (seek compaction).
+ * Newest entry of @user_key at or below @sequence in the tables. 0, *@value_out (pinned in @ctx) and *@entry_out (its sequence; may be NULL), SHALE_NOTFOUND
+ * (absent or tombstone), READ_MISS, or a failure. *@charge_out (may be NULL): the first file probed in vain when more than one read a block, else NULL (seek compaction).
  */
 int version_get(const struct version *v, struct read_ctx *ctx, struct slice user_key, uint64_t sequence, struct slice *value_out,
-		struct file_meta **charge_out);
+		uint64_t *entry_out, struct file_meta **charge_out);
 
 /* Adds to @children (room for count[0] + LEVELS) one iterator per L0 file and one per deeper level that is not empty. 0, READ_MISS never; -ENOMEM. */
 int version_iters(struct version *v, struct block_source *src, struct iter **children, unsigned *count_io);

@@ -11,6 +11,7 @@ struct probe {
 	struct read_ctx *ctx;
 	struct slice user, ikey;
 	struct slice value;
+	uint64_t sequence;		 /* of the entry found */
 	bool missed;			 /* something is not in memory: from here on only note what else is missing */
 	unsigned reads;			 /* tables in which a block was searched */
 	struct file_meta *first_in_vain; /* the first of those */
@@ -29,8 +30,10 @@ static int judge(struct probe *p, struct block *pin, uint64_t trailer, struct sl
 		return SHALE_NOTFOUND;
 	case IKEY_VALUE:
 		rc = read_ctx_pin(p->ctx, pin);
-		if (rc == 0)
+		if (rc == 0) {
 			p->value = value;
+			p->sequence = trailer >> 8;
+		}
 		return rc;
 	default:
 		block_unref(pin);
@@ -107,7 +110,7 @@ static int probe_version(struct probe *p, const struct version *v)
 }
 
 int version_get(const struct version *v, struct read_ctx *ctx, struct slice user_key, uint64_t sequence,
-		struct slice *value_out, struct file_meta **charge_out)
+		struct slice *value_out, uint64_t *entry_out, struct file_meta **charge_out)
 {
 	unsigned char space[256], *buffer = space;
 	struct probe p = {.ctx = ctx, .user = user_key};
@@ -122,8 +125,11 @@ int version_get(const struct version *v, struct read_ctx *ctx, struct slice user
 	rc = probe_version(&p, v);
 	if (buffer != space)
 		free(buffer);
-	if (rc == 0)
+	if (rc == 0) {
 		*value_out = p.value;
+		if (entry_out)
+			*entry_out = p.sequence;
+	}
 	if (charge_out && (rc == 0 || rc == SHALE_NOTFOUND))
 		*charge_out = p.reads > 1 ? p.first_in_vain : NULL;
 	return rc;

@@ -127,7 +127,7 @@ START_TEST(get_equals_model)
 			want = ikey_kind(model[i].key) == IKEY_VALUE ? 0 : SHALE_NOTFOUND;
 			expect = want ? slice_of("untouched", 9) : model[i].value;
 		}
-		rc = memtable_get(m, key, at, &value);
+		rc = memtable_get(m, key, at, &value, NULL);
 		ck_assert_int_eq(rc, want);
 		ck_assert(slice_equal(value, expect));
 		answers[rc]++;
@@ -170,7 +170,7 @@ START_TEST(runs_of_keys)
 		struct slice value, user = ikey_user(it->key);
 		unsigned char last[16];
 
-		ck_assert_int_eq(memtable_get(m, user, N, &value), 0);
+		ck_assert_int_eq(memtable_get(m, user, N, &value, NULL), 0);
 		ck_assert(slice_equal(value, user));
 		memcpy(last, it->key.data, it->key.size);
 		iter_seek(it, slice_of(last, 16));
@@ -269,7 +269,7 @@ static void *race_reader(void *context)
 		if (at) {
 			uint64_t s = 1 + test_random(&seed) % at;
 
-			ck_assert_int_eq(memtable_get(r->m, race_slice(buf, race_key(s)), s, &value), 0);
+			ck_assert_int_eq(memtable_get(r->m, race_slice(buf, race_key(s)), s, &value, NULL), 0);
 			memcpy(&got, value.data, 8);
 			ck_assert_uint_eq(got, s);
 		}

@@ -346,7 +346,7 @@ static int get(struct bed *b, const char *user, uint64_t sequence, uint64_t *tab
 	int rc;
 
 	b->rounds = 0;
-	while ((rc = version_get(h.vs.current, &b->ctx, slice_str(user), sequence, &value, charge_out)) == READ_MISS)
+	while ((rc = version_get(h.vs.current, &b->ctx, slice_str(user), sequence, &value, NULL, charge_out)) == READ_MISS)
 		fetch(b);
 	if (rc == 0) {
 		ck_assert_uint_eq(value.size, sizeof(*table_out));
@@ -401,11 +401,11 @@ START_TEST(values_stay_pinned)
 	write_table(&b, 1, 1, x, 1, 0);
 	write_table(&b, 1, 2, y, 1, 0);
 	hand_install(&h, &e);
-	while ((rc = version_get(h.vs.current, &b.ctx, slice_str("a"), 9, &first, NULL)) == READ_MISS)
+	while ((rc = version_get(h.vs.current, &b.ctx, slice_str("a"), 9, &first, NULL, NULL)) == READ_MISS)
 		fetch(&b);
 	ck_ok(rc);
 	block_cache_drop_table(b.shared.blocks, 1);
-	while ((rc = version_get(h.vs.current, &b.ctx, slice_str("b"), 9, &second, NULL)) == READ_MISS)
+	while ((rc = version_get(h.vs.current, &b.ctx, slice_str("b"), 9, &second, NULL, NULL)) == READ_MISS)
 		fetch(&b);
 	ck_ok(rc);
 	ck_assert_uint_eq(load_le64(first.data), 1);
@@ -428,9 +428,9 @@ START_TEST(missing_tables_are_noted_together)
 	write_table(&b, 0, 3, same, 1, 10);
 	write_table(&b, 0, 4, same, 1, 10);
 	hand_install(&h, &e);
-	ck_assert_int_eq(version_get(h.vs.current, &b.ctx, slice_str("k"), 9, &value, NULL), READ_MISS);
+	ck_assert_int_eq(version_get(h.vs.current, &b.ctx, slice_str("k"), 9, &value, NULL, NULL), READ_MISS);
 	ck_assert_uint_eq(b.ctx.miss_count, 4);
-	ck_assert_int_eq(version_get(h.vs.current, &b.ctx, slice_str("other"), 9, &value, NULL), SHALE_NOTFOUND);
+	ck_assert_int_eq(version_get(h.vs.current, &b.ctx, slice_str("other"), 9, &value, NULL, NULL), SHALE_NOTFOUND);
 	bed_cold(&b);
 	ck_assert_int_eq(get(&b, "k", 9, &t, NULL), 0);
 	ck_assert_uint_eq(t, 4);
