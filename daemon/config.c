@@ -89,8 +89,9 @@ static const struct key keys[] = {
 	 "where that memory lies: shared memory, or a file in the database directory where /dev/shm does not outlive "
 	 "the daemon"},
 	{"limits", "max_key", T_SIZE, AT(max_key), "64K", 16, 16 * M, NULL, "longest key"},
-	{"limits", "max_request", T_SIZE, AT(max_request), "8M", 4 * K, 512 * M, NULL,
-	 "largest value or batch; at most half of wal.ring"},
+	{"limits", "max_request", T_SIZE, AT(max_request), "65M", 4 * K, 1 * G, NULL,
+	 "largest write as it is encoded (a value of 64M fits the default); one that wal.ring cannot hold keeps "
+	 "others waiting while it passes"},
 	{"limits", "sessions", T_COUNT, AT(sessions), "1024", 1, REGION_SESSIONS, NULL,
 	 "connected sessions (a thread of a client has one)"},
 	{"limits", "sessions_per_uid", T_COUNT, AT(sessions_per_uid), "512", 1, REGION_SESSIONS, NULL,
@@ -522,11 +523,6 @@ int config_check(const struct config *c, struct err_info *err)
 	if (!is_power_of_two(c->ring_entries))
 		return err_set(err, -SHALE_ECONFIG,
 			       "service.ring_entries must be a power of two, as 64, 128 or 256 are");
-	if (c->max_request > c->wal_ring / 2)
-		return err_set(err, -SHALE_ECONFIG,
-			       "limits.max_request must be at most half of wal.ring, because a batch is written into "
-			       "the ring in one piece: "
-			       "lower it, or raise wal.ring");
 	if (c->max_key > c->max_request / 2)
 		return err_set(err, -SHALE_ECONFIG, "limits.max_key must be at most half of limits.max_request");
 	if (c->l0_slowdown < c->l0_compaction || c->l0_stop < c->l0_slowdown)

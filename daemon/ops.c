@@ -107,27 +107,14 @@ static void count_write(struct service *svc, const struct request *r, uint64_t l
 	r->session->bytes_in += r->sqe.in_len;
 }
 
-/* True when the write is taken, refused, or failed; false when it must wait (r->delay says why). */
-static bool try_write(struct service *svc, struct request *r)
+void ops_written(struct service *svc, struct request *r, int rc, uint64_t sequence, uint64_t position)
 {
-	uint64_t before = engine_last_sequence(svc->engine), sequence = 0, position = 0;
-	uint16_t why = 0;
-	int rc = -EAGAIN;
+	uint64_t before = r->sequence;
 
-	if (unlikely(!pace(svc)))
-		why = DELAY_SLOWDOWN;
-	else
-		rc = engine_write(svc->engine, r->session->arena + r->sqe.in_off, r->sqe.in_len, &sequence, &position,
-				  &why);
-	if (rc == -EAGAIN) {
-		r->delay |= why;
-		svc->stall_why = why;
-		if (!(r->sqe.flags & SQE_NO_SLOWDOWN))
-			return false;
-	}
 	if (rc < 0) {
+		r->sequence = 0;
 		request_complete(svc, r, rc, 0);
-		return true;
+		return;
 	}
 	svc->tokens -= r->sqe.in_len;
 	r->sequence = sequence;
@@ -140,6 +127,35 @@ static bool try_write(struct service *svc, struct request *r)
 	} else {
 		request_complete(svc, r, 0, 0);
 	}
+}
+
+/* True when the write is taken, refused, or failed; false when it must wait (r->delay says why). */
+static bool try_write(struct service *svc, struct request *r)
+{
+	uint64_t sequence = 0, position = 0;
+	uint16_t why = 0;
+	int rc = -EAGAIN;
+
+	if (unlikely(!pace(svc))) {
+		why = DELAY_SLOWDOWN;
+	} else {
+		r->sequence = engine_last_sequence(svc->engine);
+		rc = engine_write(svc->engine, r->session->arena + r->sqe.in_off, r->sqe.in_len, &sequence, &position,
+				  &why);
+	}
+	if (rc == -EAGAIN) {
+		r->delay |= why;
+		svc->stall_why = why;
+		if (!(r->sqe.flags & SQE_NO_SLOWDOWN))
+			return false;
+	}
+	if (unlikely(rc == WRITE_UNDERWAY)) {
+		r->delay |= DELAY_LOG;
+		svc->large_underway = true;
+		request_wait(svc, r, REQUEST_UNDERWAY, &svc->underway);
+		return true;
+	}
+	ops_written(svc, r, rc, sequence, position);
 	return true;
 }
 
@@ -351,7 +367,8 @@ static void op_cancel(struct service *svc, struct request *r)
 	for (struct list *l = s->requests.next; l != &s->requests && !found; l = l->next) {
 		struct request *other = container_of(l, struct request, of_session);
 
-		if (other->sqe.user_data == r->sqe.sequence && other->state != REQUEST_SYNCING)
+		if (other->sqe.user_data == r->sqe.sequence && other->state != REQUEST_SYNCING &&
+		    other->state != REQUEST_UNDERWAY)
 			found = other;
 	}
 	if (found)

@@ -10,6 +10,9 @@ void ops_execute(struct service *svc, struct session *s, const struct sqe *sqe);
 /* Tries a stalled write, flush or compaction again. True when it is no longer stalled (completed or waiting for something else). */
 bool ops_retry(struct service *svc, struct request *r);
 
+/* What became of a write that the engine took: its completion, or the wait for its sync. r->sequence: the last one before it. */
+void ops_written(struct service *svc, struct request *r, int rc, uint64_t sequence, uint64_t position);
+
 /* Makes r->in a private copy of the payload. 0 or -ENOMEM. */
 int ops_copy_payload(struct request *r);
 

@@ -117,6 +117,7 @@ void request_abandon(struct service *svc, struct request *r)
 	case REQUEST_RUNNING:
 	case REQUEST_READY:
 	case REQUEST_SYNCING:
+	case REQUEST_UNDERWAY: /* it is applied all the same */
 		request_put(&svc->pool, r);
 	}
 }
@@ -170,7 +171,23 @@ unsigned pending_retry_stalled(struct service *svc)
 	return n;
 }
 
-/* ---- syncs and jobs ---- */
+/* ---- large writes, syncs and jobs ---- */
+
+unsigned pending_check_underway(struct service *svc)
+{
+	uint64_t sequence = 0, position = 0;
+	int rc = engine_write_result(svc->engine, &sequence, &position);
+	struct list *l;
+
+	if (rc == WRITE_UNDERWAY)
+		return 0;
+	svc->large_underway = false;
+	svc->stall_look = true; /* who waited for its end */
+	l = list_pop(&svc->underway);
+	if (l)
+		ops_written(svc, container_of(l, struct request, link), rc, sequence, position);
+	return 1;
+}
 
 unsigned pending_complete_synced(struct service *svc)
 {
@@ -264,6 +281,8 @@ void pending_fail(struct service *svc, int rc)
 
 	while (!list_empty(&svc->syncing))
 		request_complete(svc, container_of(svc->syncing.next, struct request, link), -SHALE_EUNKNOWN, 0);
+	while (!list_empty(&svc->underway))
+		request_complete(svc, container_of(svc->underway.next, struct request, link), -SHALE_EUNKNOWN, 0);
 	while (!list_empty(&svc->jobs))
 		request_complete(svc, container_of(svc->jobs.next, struct request, link), rc, 0);
 	while ((l = list_pop(&svc->stalled))) {

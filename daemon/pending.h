@@ -5,6 +5,7 @@
  *	STALLED    a memtable, level 0, log space      → retried in order, one session after the other
  *	SYNCING    the fdatasync that covers them      → completed in order of position
  *	JOB        a flush, a compaction               → asked after each progress of the engine
+ *	UNDERWAY   a write on its way through the ring → asked in each pass
  *
  * Any of them may have a deadline. The service thread only.
  */
@@ -31,6 +32,7 @@ void pending_stall(struct service *svc, struct request *r);
 /* Each returns how many requests it moved on. */
 unsigned pending_run_ready(struct service *svc);
 unsigned pending_retry_stalled(struct service *svc);
+unsigned pending_check_underway(struct service *svc);
 unsigned pending_complete_synced(struct service *svc);
 unsigned pending_check_jobs(struct service *svc);
 unsigned pending_expire(struct service *svc);

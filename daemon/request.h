@@ -22,6 +22,7 @@ enum request_state {
 	REQUEST_STALLED,  /* session.stalled: a write that the engine cannot take now */
 	REQUEST_SYNCING,  /* service.syncing: a write that waits for its fdatasync */
 	REQUEST_JOB,	  /* service.jobs: a flush or compaction */
+	REQUEST_UNDERWAY, /* service.underway: a write larger than the WAL's ring, which the engine has taken */
 };
 
 enum { REQUEST_IN_SPACE = 256 };

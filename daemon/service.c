@@ -240,6 +240,8 @@ static unsigned pass(struct service *svc)
 		if (unlikely(rc < 0))
 			service_fail(svc, rc);
 	}
+	if (unlikely(svc->large_underway))
+		work += pending_check_underway(svc);
 	work += pending_complete_synced(svc);
 	if (unlikely(svc->jobs_look)) {
 		svc->jobs_look = false;
@@ -457,8 +459,8 @@ int service_run(struct service *svc)
 int service_init(struct service *svc, const struct config *config, struct engine *engine, struct io_queue *queue,
 		 struct region *region, struct err_info *err)
 {
-	struct list *lists[] = {&svc->active, &svc->parked,  &svc->clogged, &svc->ending, &svc->dirty,
-				&svc->ready,  &svc->stalled, &svc->syncing, &svc->jobs,	  &svc->timed};
+	struct list *lists[] = {&svc->active,  &svc->parked,  &svc->clogged, &svc->ending, &svc->dirty,	  &svc->ready,
+				&svc->stalled, &svc->syncing, &svc->jobs,    &svc->timed,  &svc->underway};
 
 	memset(svc, 0, sizeof(*svc));
 	svc->config = config;

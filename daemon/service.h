@@ -47,6 +47,8 @@ struct service {
 	struct list stalled;	 /* sessions with stalled writes, in turn */
 	struct list syncing;	 /* writes, by position */
 	struct list jobs;	 /* flushes and compactions */
+	struct list underway;	 /* the large write that the engine has taken, unless its client is gone */
+	bool large_underway;	 /* there is one; engine_write_result() tells its end */
 	bool jobs_look;		 /* a ticket is new, or the engine got on: ask about all */
 	bool stall_look;	 /* the last retry made headway: go on in the next pass */
 	struct list timed;	 /* waiting requests with a deadline */

@@ -150,8 +150,8 @@ END_TEST
 /* Settings that are fine alone and impossible together are refused before anything starts. */
 START_TEST(impossible_together)
 {
-	static const char *const bad[] = {"wal.ring=3M", "service.ring_entries=100", "limits.max_request=16M",
-					  "limits.max_key=8M", "engine.l0_stop=5"};
+	static const char *const bad[] = {"wal.ring=3M", "service.ring_entries=100", "limits.max_request=100K",
+					  "engine.l0_stop=5"};
 
 	for (size_t i = 0; i < ARRAY_SIZE(bad); i++) {
 		config_default(&c);
