@@ -51,6 +51,19 @@ static int clear_path(const char *path, const struct address *addr, struct err_i
 	return 0;
 }
 
+/*
+ * Descriptors that a client sends are refused by the kernel, where it can (6.16): to drop them here means to close them here, and the last close
+ * of some files takes as long as their owner likes (a TCP socket lingers for what cannot be delivered). The connections inherit this. Older kernels:
+ * see "Known limits" in ARCHITECTURE.md.
+ */
+static void refuse_descriptors(int fd)
+{
+#ifndef SO_PASSRIGHTS
+	enum { SO_PASSRIGHTS = 83 };
+#endif
+	setsockopt(fd, SOL_SOCKET, SO_PASSRIGHTS, &(int){0}, sizeof(int));
+}
+
 static int open_at(const char *path, const struct address *addr, mode_t mode, struct err_info *err)
 {
 	mode_t mask;
@@ -59,6 +72,7 @@ static int open_at(const char *path, const struct address *addr, mode_t mode, st
 	fd = socket(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC | SOCK_NONBLOCK, 0);
 	if (fd < 0)
 		return err_set(err, -errno, "no socket: %s", shale_strerror(-errno));
+	refuse_descriptors(fd);
 	mask = umask(~mode & 0777); /* so that there is no moment with a wider mode */
 	rc = bind(fd, (const struct sockaddr *)&addr->un, addr->len) < 0 ? -errno : 0;
 	umask(mask);
