@@ -1,17 +1,13 @@
 /*
  * Bytes that break the protocol: each gets its own error, that session ends, the daemon lives on for the others.
  */
-#include <fcntl.h>
 #include <signal.h>
 #include <stdio.h>
-#include <sys/mman.h>
 #include <sys/socket.h>
 #include <sys/un.h>
 #include <unistd.h>
 
-#include "shm/handshake.h"
-#include "shm/ring.h"
-#include "tests/proc/proc.h"
+#include "tests/proc/raw_client.h"
 
 static struct private_daemon d;
 static struct shale_db *other; /* the client that must not notice */
@@ -40,34 +36,10 @@ static void end(void)
 
 /* ---- the socket ---- */
 
-static struct hello good_hello(void)
-{
-	return (struct hello){
-		.magic = HELLO_MAGIC,
-		.size = sizeof(struct hello),
-		.abi = SHM_ABI,
-		.fingerprint = layout_fingerprint(),
-	};
-}
-
-static int connect_raw(const char *path, int type)
-{
-	struct sockaddr_un addr = {.sun_family = AF_UNIX};
-	int fd = socket(AF_UNIX, type | SOCK_CLOEXEC, 0);
-
-	strcpy(addr.sun_path, path);
-	ck_assert_int_ge(fd, 0);
-	if (connect(fd, (struct sockaddr *)&addr, sizeof(addr)) < 0) {
-		close(fd);
-		return -errno;
-	}
-	return fd;
-}
-
 /* A library of another protocol version is refused in words, before anything is mapped; so is another layout. */
 START_TEST(other_abi)
 {
-	struct hello hello = good_hello();
+	struct hello hello = raw_hello();
 	struct err_info err = {0};
 	struct welcome welcome;
 	int sock, fds[WELCOME_FDS];
@@ -76,7 +48,7 @@ START_TEST(other_abi)
 	hello.abi = SHM_ABI + 1;
 	ck_assert_int_eq(handshake_connect(d.socket, &hello, 2000, &sock, &welcome, fds, &err), -SHALE_EABI);
 	ck_assert_str_ne(err.text, "");
-	hello = good_hello();
+	hello = raw_hello();
 	hello.fingerprint ^= 1;
 	ck_assert_int_eq(handshake_connect(d.socket, &hello, 2000, &sock, &welcome, fds, &err), -SHALE_EABI);
 	end();
@@ -91,8 +63,8 @@ START_TEST(no_hello)
 
 	begin();
 	for (unsigned i = 0; i < 60; i++) {
-		struct hello hello = good_hello();
-		int fd = connect_raw(d.socket, SOCK_SEQPACKET);
+		struct hello hello = raw_hello();
+		int fd = raw_connect(d.socket, SOCK_SEQPACKET);
 		size_t n = i % sizeof(bytes);
 
 		ck_assert_int_ge(fd, 0);
@@ -185,72 +157,22 @@ END_TEST
 
 /* ---- the channel ---- */
 
-struct raw {
-	int sock, fds[WELCOME_FDS];
-	struct welcome welcome;
-	unsigned char *base;
-	size_t size;
-	struct ring_client ring;
-	uint64_t session;
-	unsigned char *arena;
-	size_t arena_size;
-};
-
-static void raw_open(struct raw *r)
-{
-	struct hello hello = good_hello();
-	struct err_info err = {0};
-	int rc = handshake_connect(d.socket, &hello, 5000, &r->sock, &r->welcome, r->fds, &err);
-
-	ck_assert_msg(rc == 0, "%s", err.text);
-	r->size = r->welcome.channel_size;
-	r->base = mmap(NULL, r->size, PROT_READ | PROT_WRITE, MAP_SHARED, r->fds[0], 0);
-	ck_assert_ptr_ne(r->base, MAP_FAILED);
-	ck_ok(ring_client_init(&r->ring, r->base, r->size, &r->session, &r->arena, &r->arena_size));
-}
-
-static void raw_close(struct raw *r)
-{
-	munmap(r->base, r->size);
-	for (unsigned i = 0; i < WELCOME_FDS; i++)
-		close(r->fds[i]);
-	close(r->sock);
-}
-
-static void ring_doorbell(const struct raw *r)
-{
-	uint64_t one = 1;
-
-	ck_assert_int_eq(write(r->fds[2], &one, sizeof(one)), sizeof(one));
-}
-
-/* True when the daemon ended the session: the socket hung up. */
-static bool hung_up(const struct raw *r, int patience_ms)
-{
-	char c;
-
-	for (int i = 0; i <= patience_ms * PATIENCE; i++, usleep(1000))
-		if (recv(r->sock, &c, 1, MSG_DONTWAIT) == 0)
-			return true;
-	return false;
-}
-
 /* A channel that shrinks under the daemon's hands raises SIGBUS there; only that session may end. */
 START_TEST(truncated_channel)
 {
 	begin();
 	for (unsigned i = 0; i < 6; i++) {
-		struct raw r;
+		struct raw_client r;
 		struct sqe *sqe;
 
-		raw_open(&r);
+		raw_open(d.socket, &r);
 		sqe = ring_sq_slot(&r.ring, 0);
 		*sqe = (struct sqe){.session = r.session, .op = OP_WRITE, .in_len = 4096, .in_off = 0};
 		ring_sq_publish(&r.ring, 1);
 		/* All of it, all but the first pages, or only the arena. */
 		ck_ok(ftruncate(r.fds[0], i % 3 == 0 ? 0 : i % 3 == 1 ? 3 * SHM_PAGE : r.arena - r.base));
-		ring_doorbell(&r);
-		ck_assert_msg(hung_up(&r, 2000), "case %u: the session goes on", i);
+		raw_ring(&r);
+		ck_assert_msg(raw_hung_up(&r, 2000), "case %u: the session goes on", i);
 		raw_close(&r);
 		others_are_served();
 	}
@@ -265,15 +187,15 @@ START_TEST(scribbled_channel)
 
 	begin();
 	for (unsigned i = 0; i < 40; i++) {
-		struct raw r;
+		struct raw_client r;
 
-		raw_open(&r);
+		raw_open(d.socket, &r);
 		for (unsigned k = 0; k < 200; k++) {
 			size_t room = i % 2 ? 3 * SHM_PAGE + r.ring.entries * sizeof(struct sqe) : r.size - 8;
 
 			for (unsigned n = 0; n < 20; n++)
 				store_le64(r.base + test_random(&seed) % (room - 8), test_random(&seed));
-			ring_doorbell(&r);
+			raw_ring(&r);
 		}
 		raw_close(&r);
 		if (i % 8 == 0)
@@ -282,32 +204,6 @@ START_TEST(scribbled_channel)
 	end();
 }
 END_TEST
-
-static void submit(struct raw *r, struct sqe sqe)
-{
-	*ring_sq_slot(&r->ring, 0) = sqe;
-	if (ring_sq_publish(&r->ring, 1))
-		ring_doorbell(r);
-}
-
-/* The completion's result, or INT32_MAX when the session ended instead. */
-static int32_t answer(struct raw *r)
-{
-	for (int i = 0; i < 5000 * PATIENCE; i++) {
-		const struct cqe *cqe = ring_cq_peek(&r->ring);
-		int32_t res;
-
-		if (cqe) {
-			res = cqe->res;
-			ring_cq_pop(&r->ring);
-			return res;
-		}
-		if (hung_up(r, 0))
-			return INT32_MAX;
-		usleep(1000);
-	}
-	ck_abort_msg("neither answered nor ended");
-}
 
 /* Well-formed rings with ill-formed requests: an error or the end of the session, never a success, never a crash. */
 START_TEST(hostile_requests)
@@ -319,7 +215,7 @@ START_TEST(hostile_requests)
 		{.op = OP_GET, .in_off = 1, .in_len = UINT32_MAX},
 		{.op = OP_GET, .in_len = 1, .out_off = UINT64_MAX - 4, .out_len = 64},
 		{.op = OP_GET, .in_len = 1, .out_len = 64, .flags = 0xffff},
-		{.op = OP_GET, .in_len = 1, .out_len = 64, .reserved = 1},
+		{.op = OP_GET, .in_len = 1, .out_len = 64, .extra_len = 1},
 		{.op = OP_WRITE, .in_len = 3},
 		{.op = OP_WRITE, .in_len = 12 + 100},
 		{.op = OP_SCAN, .in_len = 3},
@@ -337,14 +233,12 @@ START_TEST(hostile_requests)
 	begin();
 	for (size_t i = 0; i < ARRAY_SIZE(cases); i++) {
 		struct sqe sqe = cases[i];
-		struct raw r;
+		struct raw_client r;
 		int32_t res;
 
-		raw_open(&r);
+		raw_open(d.socket, &r);
 		memset(r.arena, 0xfe, r.arena_size);
-		sqe.session = r.session;
-		submit(&r, sqe);
-		res = answer(&r);
+		res = raw_call(&r, sqe);
 		ck_assert_msg(res != 0, "case %zu was accepted", i);
 		raw_close(&r);
 		others_are_served();
@@ -356,14 +250,12 @@ END_TEST
 /* A request in another session's name is refused. */
 START_TEST(foreign_session)
 {
-	struct raw r;
+	struct raw_client r;
 
 	begin();
-	raw_open(&r);
-	submit(&r, (struct sqe){.op = OP_NOP, .session = r.session});
-	ck_assert_int_eq(answer(&r), 0);
-	submit(&r, (struct sqe){.op = OP_NOP, .session = r.session + 1});
-	ck_assert_int_ne(answer(&r), 0);
+	raw_open(d.socket, &r);
+	ck_assert_int_eq(raw_call(&r, (struct sqe){.op = OP_NOP}), 0);
+	ck_assert_int_eq(raw_call(&r, (struct sqe){.op = OP_NOP, .session = r.session + 1}), RAW_ENDED);
 	raw_close(&r);
 	end();
 }
