@@ -214,6 +214,18 @@ static int send_welcome(const struct control *c, int socket, const struct sessio
 	return handshake_send(socket, &w, fds, WELCOME_FDS);
 }
 
+/* The client is gone, or has to go. The socket stays open, and shut down, until the session is freed: see session.h. */
+static void session_hang_up(struct control *c, struct session *s)
+{
+	if (s->hung_up)
+		return; /* told already */
+	s->hung_up = true;
+	epoll_ctl(c->epoll, EPOLL_CTL_DEL, s->socket, NULL);
+	shutdown(s->socket, SHUT_RDWR);
+	close_fd(&s->pidfd);
+	service_post(c->service, s, SESSION_END);
+}
+
 /* Makes the session of a checked hello, tells the client, hands it to the service thread. 0 or a negative code with words. */
 static int admit(struct control *c, struct connection *conn, const struct hello *h, struct err_info *err)
 {
@@ -257,22 +269,9 @@ static int admit(struct control *c, struct connection *conn, const struct hello 
 	rc = watch(c, s->socket, EPOLLRDHUP, W_SESSION, s);
 	if (rc == 0 && s->pidfd >= 0 && watch(c, s->pidfd, EPOLLIN, W_SESSION, s) < 0)
 		close_fd(&s->pidfd);
-	if (rc < 0) {
-		close_fd(&s->socket);
-		close_fd(&s->pidfd);
-		service_post(c->service, s, SESSION_END);
-	}
+	if (rc < 0)
+		session_hang_up(c, s);
 	return 0;
-}
-
-/* The client is gone, or has to go. Closing the descriptors also ends their events. */
-static void session_hang_up(struct control *c, struct session *s)
-{
-	if (s->socket < 0)
-		return; /* told already */
-	close_fd(&s->socket);
-	close_fd(&s->pidfd);
-	service_post(c->service, s, SESSION_END);
 }
 
 static void session_gone(struct control *c, struct session *s)

@@ -48,7 +48,7 @@ static void answer(struct service *svc, struct request *r, int32_t res, uint32_t
 		session_activate(svc, s);
 	}
 	if (unlikely(ring_cq_push(&s->ring, &cqe) < 0)) {
-		/* session_room() kept a slot for it, so this is the client's doing. */
+		/* ring_cq_room() kept a slot for it, so this is the client's doing. */
 		session_break(svc, s, "its completion index is out of bounds");
 		return;
 	}

@@ -115,8 +115,7 @@ void session_end(struct service *svc, struct session *s)
 
 	if (s->ending)
 		return;
-	if (ring_cq_publish(&s->ring))
-		ring_wake_client(&s->ring);
+	session_wake(s, ring_cq_publish(&s->ring));
 	deactivate(svc, s, &svc->ending);
 	s->ending = true;
 	s->parked = false;
@@ -145,7 +144,7 @@ void session_break(struct service *svc, struct session *s, const char *why)
 	svc->stats.sessions_broken++;
 	log_braked(&svc->broken_brake, svc->now_ns, LOG_WARNING, "session of process %ld (%s, user %u) ended: %s",
 		   (long)s->pid, s->command, (unsigned)s->uid, why);
-	ring_daemon_set_state(&s->ring, CHANNEL_BROKEN);
+	session_tell(s, CHANNEL_BROKEN);
 	session_end(svc, s);
 	tell_control(svc, s, SESSION_BROKEN);
 }
@@ -193,7 +192,7 @@ static void adopt(struct service *svc, struct session *s)
 	}
 	s->row = region_session_add(svc->region, s->id, (uint32_t)s->pid, s->uid, s->command, svc->now_ns);
 	if (svc->closing) {
-		ring_daemon_set_state(&s->ring, CHANNEL_CLOSING);
+		session_tell(s, CHANNEL_CLOSING);
 		session_end(svc, s);
 	}
 }

@@ -91,7 +91,7 @@ static unsigned visit(struct service *svc, struct session *s)
 	if (!ring_sq_waiting(&s->ring))
 		return 0;
 	while (done < VISIT_BUDGET && s->bytes_in + s->bytes_out - bytes < VISIT_BYTES) {
-		room = session_room(s);
+		room = ring_cq_room(&s->ring);
 		if (unlikely(svc->closing) && (int)s->closing_left < room)
 			room = (int)s->closing_left;
 		n = room < 0 ? room : ring_sq_take(&s->ring, svc->taken, min_size((size_t)room, VISIT_TAKE));
@@ -151,11 +151,10 @@ static void show_completions(struct service *svc)
 	while ((l = list_pop(&svc->dirty))) {
 		struct session *s = container_of(l, struct session, dirty);
 
-		bool asleep = ring_cq_publish(&s->ring);
+		enum ring_wake how = ring_cq_publish(&s->ring);
 
 		KILL_POINT("answers_published");
-		if (asleep)
-			ring_wake_client(&s->ring);
+		session_wake(s, how);
 	}
 }
 
@@ -368,7 +367,7 @@ static void each_session(struct service *svc, void (*act)(struct service *svc, s
 static void announce_end(struct service *svc, struct session *s)
 {
 	s->closing_left = s->ring.entries;
-	ring_daemon_set_state(&s->ring, CHANNEL_CLOSING);
+	session_tell(s, CHANNEL_CLOSING);
 	session_activate(svc, s); /* what it published before it could know is looked for, bell or no bell */
 }
 
@@ -386,7 +385,7 @@ static void begin_closing(struct service *svc)
 /* Whether the client may still expect something of us. */
 static bool owed(struct session *s)
 {
-	return !list_empty(&s->requests) || (s->closing_left && ring_sq_waiting(&s->ring) && session_room(s) > 0);
+	return !list_empty(&s->requests) || (s->closing_left && ring_sq_waiting(&s->ring) && ring_cq_room(&s->ring) > 0);
 }
 
 static bool all_answered(const struct service *svc)

@@ -5,6 +5,7 @@
 #include <stdlib.h>
 #include <sys/eventfd.h>
 #include <sys/random.h>
+#include <sys/socket.h>
 #include <unistd.h>
 
 #include "shm/error.h"
@@ -66,6 +67,29 @@ fail:
 	return rc;
 }
 
+/* The peer never blocks us: a full socket holds a byte that it has not taken yet, so it is readable already. */
+static void send_byte(const struct session *s)
+{
+	const char byte = 1;
+	ssize_t ignored = send(s->socket, &byte, 1, MSG_DONTWAIT | MSG_NOSIGNAL);
+
+	(void)ignored;
+}
+
+void session_wake(struct session *s, enum ring_wake how)
+{
+	if (how == RING_WAKE_FUTEX)
+		ring_wake_client(&s->ring);
+	else if (how == RING_WAKE_SOCKET)
+		send_byte(s);
+}
+
+void session_tell(struct session *s, enum channel_state state)
+{
+	if (ring_daemon_set_state(&s->ring, state) == RING_WAKE_SOCKET)
+		send_byte(s);
+}
+
 static void close_fd(int fd)
 {
 	if (fd >= 0)
@@ -82,22 +106,6 @@ void session_free(struct session *s)
 	segment_close(&s->channel);
 	free(s->snapshots);
 	free(s);
-}
-
-int session_room(struct session *s)
-{
-	struct ring_daemon *ring = &s->ring;
-	uint32_t size = 2 * ring->entries;
-
-	if (size - (ring->cq_tail - ring->cq_head) - ring->in_flight < ring->entries) {
-		/* Acquire: the client has read the slots before this. Pairs with the release in ring_cq_pop(). */
-		uint32_t head = atomic_load_explicit(&ring->theirs->cq_head, memory_order_acquire);
-
-		if (head - ring->cq_head > ring->cq_shown - ring->cq_head)
-			return -EPROTO;
-		ring->cq_head = head;
-	}
-	return (int)(size - (ring->cq_tail - ring->cq_head) - ring->in_flight);
 }
 
 int session_snapshot_add(struct session *s, uint64_t sequence, int row)

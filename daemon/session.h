@@ -4,11 +4,14 @@
  *	control thread                 service thread
  *	session_new, WELCOME ──ADOPT─▶ polled, served
  *	hang-up, pidfd ────────END───▶ ending: answers nothing any more
- *	close the socket ◀───BROKEN──  the client broke the protocol (END follows)
+ *	hang up ◀────────────BROKEN──  the client broke the protocol, or was kicked (END follows)
  *	session_free ◀────────GONE───  its doorbell is not being read any more
  *
  * A session belongs to the control thread until ADOPT is posted and after GONE is; between them the fields below the line are the service
  * thread's alone. What is above the line is constant.
+ *
+ * The socket's descriptor is open from before ADOPT until after GONE. To hang up, the control thread shuts the connection down and does not close it, so the
+ * service thread may send on it at any time between the two: on a connection that is down that fails, and can never hit another's descriptor.
  */
 #ifndef SHALE_DAEMON_SESSION_H
 #define SHALE_DAEMON_SESSION_H
@@ -22,7 +25,7 @@
 
 /* Bits of mails to the service thread, and from it. */
 enum { SESSION_ADOPT = 1 << 0, SESSION_END = 1 << 1 };
-enum { SESSION_BROKEN = 1 << 0, SESSION_GONE = 1 << 1 };
+enum { SESSION_BROKEN = 1 << 0, SESSION_GONE = 1 << 1 }; /* BROKEN: hang up */
 
 struct session_snapshot {
 	uint64_t sequence;
@@ -39,11 +42,13 @@ struct session {
 	unsigned char *arena;
 	size_t arena_size;
 	int doorbell;	 /* eventfd; the client has a copy */
+	int socket;	 /* non-blocking; -1 in tests */
 	struct mail in;	 /* to the service thread: SESSION_ADOPT, SESSION_END */
 	struct mail out; /* to the control thread: SESSION_BROKEN, SESSION_GONE */
 
 	/* ---- the control thread's ---- */
-	int socket, pidfd; /* -1 when closed */
+	int pidfd; /* -1 when closed */
+	bool hung_up;
 	struct session *next;
 
 	/* ---- the service thread's ---- */
@@ -85,11 +90,11 @@ int session_new(const char *instance, uint64_t id, const struct session_wish *wi
 		struct err_info *err);
 void session_free(struct session *s); /* NULL is fine; closes everything */
 
-/*
- * Completions that the ring has room for besides those of requests in flight: as many submissions may be taken, so that
- * a completion never finds the ring full. -EPROTO when the client's index is out of bounds.
- */
-int session_room(struct session *s);
+/* Wakes the client in the way that it asked for. Never blocks. */
+void session_wake(struct session *s, enum ring_wake how);
+
+/* Tells the client a state of its channel. */
+void session_tell(struct session *s, enum channel_state state);
 
 /* Remembers or forgets a pinned sequence. 0 or -ENOMEM; the row of the forgotten one, or -ENOENT. */
 int session_snapshot_add(struct session *s, uint64_t sequence, int row);

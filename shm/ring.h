@@ -2,7 +2,7 @@
  * ring.h - the two single-producer single-consumer rings of a channel, from either side.
  *
  *	client:  ring_sq_room → fill ring_sq_slot → ring_sq_publish → (ring the doorbell if it says so)
- *	daemon:  ring_sq_take (copies) → … → ring_cq_push → ring_cq_publish → (futex wake if it says so)
+ *	daemon:  ring_sq_take (copies) → … → ring_cq_push → ring_cq_publish → (wake as it says: futex, or a byte on the socket)
  *	client:  ring_cq_peek → read → ring_cq_pop
  *
  * Each side keeps its own indices, masks and sizes in private memory (struct ring_client, struct ring_daemon) and reads
@@ -41,6 +41,7 @@ struct ring_daemon {
 	uint32_t cq_shown;  /* cq_tail as last published */
 	uint32_t cq_head;   /* the client's cq_head as last fetched */
 	uint32_t in_flight; /* taken and not yet completed; <= entries */
+	uint32_t ticket;    /* PARK_SOCKET: the client's `parked` word that a byte was sent for last */
 };
 
 /* Bounds that both sides hold a channel's sizes to. */
@@ -48,7 +49,7 @@ enum {
 	RING_ENTRIES_MIN = 8,
 	RING_ENTRIES_MAX = 4096,
 	ARENA_SIZE_MIN = 64 << 10,
-	ARENA_SIZE_MAX = 1 << 30,
+	ARENA_SIZE_MAX = (1 << 30) + (64 << 20), /* a request of 1 GiB, and what frames it */
 };
 
 /*
@@ -118,8 +119,21 @@ bool ring_sq_waiting(const struct ring_daemon *ring);
  */
 int ring_cq_push(struct ring_daemon *ring, const struct cqe *cqe);
 
-/* Makes pushed completions visible. Returns true when the client sleeps: call ring_wake_client(). */
-bool ring_cq_publish(struct ring_daemon *ring);
+/*
+ * Completions that the ring has room for besides those of requests in flight: as many submissions may be taken, so that a completion never
+ * finds the ring full. -EPROTO as ring_cq_push().
+ */
+int ring_cq_room(struct ring_daemon *ring);
+
+/* How a client wants to be woken. */
+enum ring_wake {
+	RING_WAKE_NONE = 0,
+	RING_WAKE_FUTEX = 1,  /* a thread of it sleeps: call ring_wake_client() */
+	RING_WAKE_SOCKET = 2, /* it polls the session's socket: send one byte. Said once for each ticket */
+};
+
+/* Makes pushed completions visible. */
+enum ring_wake ring_cq_publish(struct ring_daemon *ring);
 
 /* Wakes a client that sleeps on cq_tail. Never blocks. */
 void ring_wake_client(struct ring_daemon *ring);
@@ -131,8 +145,8 @@ void ring_wake_client(struct ring_daemon *ring);
 bool ring_daemon_park(struct ring_daemon *ring);
 void ring_daemon_unpark(struct ring_daemon *ring);
 
-/* Tells the client that its session is over (enum channel_state), and wakes it. */
-void ring_daemon_set_state(struct ring_daemon *ring, uint32_t state);
+/* Tells the client that its session is over (enum channel_state), and wakes it by futex. RING_WAKE_SOCKET: it also needs the byte. */
+enum ring_wake ring_daemon_set_state(struct ring_daemon *ring, uint32_t state);
 
 /* Invariants, for debug builds and tests. 0, or -EPROTO with words for what is wrong through *@why_out. */
 int ring_daemon_check(const struct ring_daemon *ring, const char **why_out);

@@ -9,7 +9,8 @@
  *     against our own index; the difference must be within the ring.
  *  3. A submission is copied, each byte once, before anybody looks at it.
  *  4. in_flight <= entries, whatever the client does, so what one session can ask of us is bounded.
- *  5. The client's `parked` flag decides only whether a futex wake is made, and a wake never blocks.
+ *  5. The client's `parked` word decides only whether and how it is woken, and no wake blocks. It is compared with the last
+ *     ticket and used for nothing else, so whatever it holds costs at most one wake for each publication.
  */
 #include "shm/ring.h"
 
@@ -80,20 +81,37 @@ bool ring_sq_waiting(const struct ring_daemon *ring)
 	return atomic_load_explicit(&ring->theirs->sq_tail, memory_order_acquire) != ring->sq_head;
 }
 
+/* Looks how far the client has read its completions. 0, or -EPROTO. */
+static int fetch_cq_head(struct ring_daemon *ring)
+{
+	/* Acquire: the client has read the slots before this. Pairs with the release in ring_cq_pop(). */
+	uint32_t head = atomic_load_explicit(&ring->theirs->cq_head, memory_order_acquire);
+
+	/* It may be anywhere from where it was to what has been shown, and nowhere else. */
+	if (head - ring->cq_head > ring->cq_shown - ring->cq_head)
+		return -EPROTO;
+	ring->cq_head = head;
+	return 0;
+}
+
+int ring_cq_room(struct ring_daemon *ring)
+{
+	const uint32_t size = 2 * ring->entries;
+
+	if (size - (ring->cq_tail - ring->cq_head) - ring->in_flight < ring->entries && fetch_cq_head(ring) < 0)
+		return -EPROTO;
+	return (int)(size - (ring->cq_tail - ring->cq_head) - ring->in_flight);
+}
+
 int ring_cq_push(struct ring_daemon *ring, const struct cqe *cqe)
 {
 	const uint32_t size = 2 * ring->entries;
 
 	assert(ring->in_flight > 0);
 	if (ring->cq_tail - ring->cq_head >= ring->entries) {
-		/* Acquire: the client has read the slots before this. Pairs with the release in ring_cq_pop(). */
-		uint32_t head = atomic_load_explicit(&ring->theirs->cq_head, memory_order_acquire);
-
-		/* It may be anywhere from where it was to what has been shown, and nowhere else. */
-		if (head - ring->cq_head > ring->cq_shown - ring->cq_head)
+		if (fetch_cq_head(ring) < 0)
 			return -EPROTO;
-		ring->cq_head = head;
-		if (ring->cq_tail - head == size)
+		if (ring->cq_tail - ring->cq_head == size)
 			return -EAGAIN;
 	}
 	ring->cq[ring->cq_tail & (size - 1)] = *cqe;
@@ -102,17 +120,32 @@ int ring_cq_push(struct ring_daemon *ring, const struct cqe *cqe)
 	return 0;
 }
 
-bool ring_cq_publish(struct ring_daemon *ring)
+static enum ring_wake how_to_wake(struct ring_daemon *ring)
+{
+	/* seq_cst: after the store of what is to be seen. Pairs with ring_client_park(), and with whoever asks for a byte. */
+	uint32_t parked = atomic_load_explicit(&ring->theirs->parked, memory_order_seq_cst);
+
+	if (likely(parked == PARK_AWAKE))
+		return RING_WAKE_NONE;
+	if (parked == PARK_FUTEX)
+		return RING_WAKE_FUTEX;
+	if (parked == ring->ticket)
+		return RING_WAKE_NONE; /* its byte is on the way */
+	ring->ticket = parked;
+	return RING_WAKE_SOCKET;
+}
+
+enum ring_wake ring_cq_publish(struct ring_daemon *ring)
 {
 	if (ring->cq_shown == ring->cq_tail)
-		return false;
+		return RING_WAKE_NONE;
 	ring->cq_shown = ring->cq_tail;
 	/*
 	 * As a release: completions and answers before the tail; pairs with the acquire in ring_cq_peek().
 	 * As seq_cst: the tail before the look at `parked`. Pairs with ring_client_park().
 	 */
 	atomic_store_explicit(&ring->mine->cq_tail, ring->cq_tail, memory_order_seq_cst);
-	return atomic_load_explicit(&ring->theirs->parked, memory_order_seq_cst) != 0;
+	return how_to_wake(ring);
 }
 
 void ring_wake_client(struct ring_daemon *ring)
@@ -139,11 +172,12 @@ void ring_daemon_unpark(struct ring_daemon *ring)
 	atomic_store_explicit(&ring->mine->parked, 0, memory_order_relaxed);
 }
 
-void ring_daemon_set_state(struct ring_daemon *ring, uint32_t state)
+enum ring_wake ring_daemon_set_state(struct ring_daemon *ring, uint32_t state)
 {
-	/* Release: pairs with the acquire in ring_client_state(). */
-	atomic_store_explicit(&ring->mine->state, state, memory_order_release);
+	/* As a release: pairs with the acquire in ring_client_state(). seq_cst: before the look at `parked`. */
+	atomic_store_explicit(&ring->mine->state, state, memory_order_seq_cst);
 	ring_wake_client(ring);
+	return how_to_wake(ring);
 }
 
 int ring_daemon_check(const struct ring_daemon *ring, const char **why_out)

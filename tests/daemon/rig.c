@@ -130,7 +130,7 @@ void rig_stop(void)
 
 /* ---- a client ---- */
 
-void client_open(struct client *c, bool read_only)
+void client_open_with(struct client *c, bool read_only, int socket)
 {
 	struct session_wish wish = {.entries = 16, .arena_size = 256 << 10, .read_only = read_only};
 	struct err_info err = {0};
@@ -140,7 +140,13 @@ void client_open(struct client *c, bool read_only)
 	ck_assert_msg(session_new(rig.instance, rig.next_id++, &wish, &c->s, &err) == 0, "%s", err.text);
 	ck_ok(ring_client_init(&c->ring, c->s->channel.base, c->s->channel.size, &id, &c->arena, &c->arena_size));
 	ck_assert_uint_eq(id, c->s->id);
+	c->s->socket = socket;
 	service_post(&rig.service, c->s, SESSION_ADOPT);
+}
+
+void client_open(struct client *c, bool read_only)
+{
+	client_open_with(c, read_only, -1);
 }
 
 void publish(struct client *c, unsigned n)

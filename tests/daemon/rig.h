@@ -59,6 +59,9 @@ struct client {
 
 void client_open(struct client *c, bool read_only);
 
+/* The same, with the daemon's end of a connection, which the session takes. */
+void client_open_with(struct client *c, bool read_only, int socket);
+
 /* As when it hangs up: posts SESSION_END, waits for SESSION_GONE, frees. */
 void client_close(struct client *c);
 

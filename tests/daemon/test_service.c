@@ -4,8 +4,11 @@
  */
 #include "tests/daemon/rig.h"
 
+#include <poll.h>
+#include <sched.h>
 #include <stdio.h>
 #include <string.h>
+#include <sys/socket.h>
 #include <unistd.h>
 
 /* Every operation through the ring does what layout.h says of it. */
@@ -358,6 +361,50 @@ START_TEST(many_at_once)
 }
 END_TEST
 
+/* A client that polls its socket gets one byte for each time that it asks, and none when it does not. */
+START_TEST(woken_by_the_socket)
+{
+	struct client c;
+	char bytes[8];
+	int ends[2];
+
+	rig_start();
+	ck_ok(socketpair(AF_UNIX, SOCK_SEQPACKET, 0, ends));
+	client_open_with(&c, false, ends[0]);
+	ck_assert_int_eq(call(&c, OP_NOP, 0, 0, NULL, 0).res, 0);
+	ck_assert_int_eq(recv(ends[1], bytes, sizeof(bytes), MSG_DONTWAIT), -1);
+	for (uint32_t ticket = PARK_SOCKET; ticket < PARK_SOCKET + 3; ticket++) {
+		struct pollfd poll_end = {.fd = ends[1], .events = POLLIN};
+
+		atomic_store(&c.ring.mine->parked, ticket);
+		prepare(&c, 0, OP_NOP);
+		publish(&c, 1);
+		ck_assert_int_eq(poll(&poll_end, 1, 8000), 1);
+		ck_assert_int_eq(recv(ends[1], bytes, sizeof(bytes), 0), 1);
+		ck_assert_ptr_nonnull(ring_cq_peek(&c.ring)); /* the byte comes after what it tells of */
+		ring_cq_pop(&c.ring);
+		prepare(&c, 0, OP_NOP);
+		publish(&c, 1);
+		while (!ring_cq_peek(&c.ring))
+			nap();
+		ring_cq_pop(&c.ring);
+		ck_assert_int_eq(recv(ends[1], bytes, sizeof(bytes), MSG_DONTWAIT), -1);
+	}
+	/* One that never reads its socket keeps nobody: the byte that does not fit is not needed. */
+	for (uint32_t ticket = 100; ticket < 1000; ticket++) {
+		atomic_store(&c.ring.mine->parked, ticket);
+		prepare(&c, 0, OP_NOP);
+		publish(&c, 1);
+		while (!ring_cq_peek(&c.ring))
+			sched_yield();
+		ring_cq_pop(&c.ring);
+	}
+	client_close(&c);
+	close(ends[1]);
+	rig_stop();
+}
+END_TEST
+
 /* Random submissions and random indices: whatever comes, the daemon answers others and ends cleanly. */
 START_TEST(random_bytes)
 {
@@ -406,4 +453,4 @@ END_TEST
 
 TEST_MAIN("service", 30, operations, snapshot_of_nothing, synced_write, mistakes_are_refused_with_a_code,
 	  violations_end_only_their_session, truncated_channel, unread_completions_are_kept, dead_session_holds_nothing,
-	  clean_end_answers, many_at_once, random_bytes)
+	  clean_end_answers, many_at_once, woken_by_the_socket, random_bytes)

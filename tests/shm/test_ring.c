@@ -229,6 +229,67 @@ START_TEST(undrained_client_is_held_back)
 }
 END_TEST
 
+static enum ring_wake answer_one(struct pair *p)
+{
+	struct sqe taken;
+
+	submit(p, 1);
+	ck_assert_int_eq(ring_sq_take(&p->daemon, &taken, 1), 1);
+	ck_ok(complete(p, 1));
+	return ring_cq_publish(&p->daemon);
+}
+
+/* A client is woken in the way that it asks for, by its socket once for each ticket, and one that asks for nothing costs no system call. */
+START_TEST(wakes_as_asked)
+{
+	struct pair p;
+
+	pair_init(&p, ENTRIES);
+	ck_assert_int_eq(answer_one(&p), RING_WAKE_NONE);
+	atomic_store(&p.client.mine->parked, PARK_FUTEX);
+	ck_assert_int_eq(answer_one(&p), RING_WAKE_FUTEX);
+	ck_assert_int_eq(answer_one(&p), RING_WAKE_FUTEX);
+	for (uint32_t ticket = PARK_SOCKET; ticket < PARK_SOCKET + 3; ticket++) {
+		atomic_store(&p.client.mine->parked, ticket);
+		ck_assert_int_eq(answer_one(&p), RING_WAKE_SOCKET);
+		ck_assert_int_eq(answer_one(&p), RING_WAKE_NONE);
+		ck_assert_int_eq(ring_cq_publish(&p.daemon), RING_WAKE_NONE); /* nothing is new */
+	}
+	atomic_store(&p.client.mine->parked, UINT32_MAX);
+	ck_assert_int_eq(ring_daemon_set_state(&p.daemon, CHANNEL_CLOSING), RING_WAKE_SOCKET);
+	ck_assert_int_eq(answer_one(&p), RING_WAKE_NONE);
+	atomic_store(&p.client.mine->parked, PARK_AWAKE);
+	ck_assert_int_eq(answer_one(&p), RING_WAKE_NONE);
+	pair_fini(&p);
+}
+END_TEST
+
+/* As many submissions may be taken as there is room for completions, and a client that reads nothing is taken nothing more from. */
+START_TEST(room_for_completions)
+{
+	struct pair p;
+	struct sqe taken;
+
+	pair_init(&p, ENTRIES);
+	ck_assert_int_eq(ring_cq_room(&p.daemon), 2 * ENTRIES);
+	for (int i = 0; i < 2 * ENTRIES; i++) {
+		submit(&p, 1);
+		ck_assert_int_eq(ring_sq_take(&p.daemon, &taken, 1), 1);
+		ck_assert_int_eq(ring_cq_room(&p.daemon), 2 * ENTRIES - i - 1); /* it is in flight */
+		ck_ok(complete(&p, 1));
+		ck_assert_int_eq(ring_cq_room(&p.daemon), 2 * ENTRIES - i - 1);
+	}
+	ring_cq_publish(&p.daemon);
+	ck_assert_int_eq(ring_cq_room(&p.daemon), 0);
+	ck_assert_ptr_nonnull(ring_cq_peek(&p.client));
+	ring_cq_pop(&p.client);
+	ck_assert_int_eq(ring_cq_room(&p.daemon), 1);
+	atomic_store(&p.client.mine->cq_head, 4711);
+	ck_assert_int_eq(ring_cq_room(&p.daemon), -EPROTO);
+	pair_fini(&p);
+}
+END_TEST
+
 /* Pushed is not published: a group's completions become visible together. */
 START_TEST(publish_makes_visible)
 {
@@ -668,6 +729,6 @@ START_TEST(publish_and_park_see_each_other)
 END_TEST
 
 TEST_MAIN("ring", 60, sizes_are_bounded, constant_page_is_checked, in_order_and_whole, indices_wrap,
-	  undrained_client_is_held_back, publish_makes_visible, hostile_tail_is_refused, hostile_head_is_refused,
+	  undrained_client_is_held_back, publish_makes_visible, wakes_as_asked, room_for_completions, hostile_tail_is_refused, hostile_head_is_refused,
 	  wrong_daemon_index_is_survived, scribbled_channel_is_survived, state_ends_the_sleep,
 	  doorbell_only_when_parked, two_threads_pass_two_million, no_wake_is_lost, publish_and_park_see_each_other)
