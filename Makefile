@@ -5,7 +5,7 @@
 #   make check      every test (BUILD=asan, BUILD=tsan, BUILD=debug: the same under a sanitizer, side by side)
 #   make help       all targets
 #
-# One Makefile, no recursion; header dependencies come from the compiler. Sources are found by folder:
+# One Makefile for all folders; header dependencies come from the compiler. Sources are found by folder:
 #   shm/ client/ → libshale     shm/ engine/ daemon/ → shaled     tools/*/ → one program per folder, tools/*.c for all of them
 #   tests/<folder>/test_*.c → one Check program each (tests/<folder>/*.c without test_ are helpers linked to all of the folder)
 
@@ -23,10 +23,15 @@ CFLAGS_release := -O2 -g
 CFLAGS_debug   := -O1 -g -DSHALE_DEBUG
 CFLAGS_asan    := -O1 -g -fno-omit-frame-pointer -fsanitize=address,undefined -fno-sanitize-recover=undefined -DSHALE_DEBUG
 CFLAGS_tsan    := -O1 -g -fsanitize=thread -DSHALE_DEBUG
+CFLAGS_fuzz    := -O1 -g -fno-omit-frame-pointer -fsanitize=fuzzer-no-link,address,undefined -fno-sanitize-recover=undefined \
+	-DSHALE_DEBUG -DFUZZ_LIBFUZZER
+CFLAGS_coverage := -O0 -g --coverage -fprofile-update=atomic -DSHALE_DEBUG
 LDFLAGS_asan   := -fsanitize=address,undefined
 LDFLAGS_tsan   := -fsanitize=thread
+LDFLAGS_fuzz   := -fsanitize=address,undefined
+LDFLAGS_coverage := --coverage
 ifeq ($(CFLAGS_$(BUILD)),)
-$(error BUILD=$(BUILD) is not known: use release, debug, asan or tsan)
+$(error BUILD=$(BUILD) is not known: use release, debug, asan, tsan, fuzz or coverage)
 endif
 
 WARNINGS := -Wall -Wextra -Wshadow -Wvla -Wstrict-prototypes -Wmissing-prototypes -Wpointer-arith -Wwrite-strings
@@ -42,9 +47,16 @@ DAEMON_LIBS := $(ENGINE_LIBS) -linih
 ifeq ($(BUILD),release)
 DAEMON_LIBS += -ljemalloc
 endif
-TOOL_LIBS_shalectl    := -lsmartcols -ljansson
+TOOL_LIBS_shalectl    := -lsmartcols -ljansson $(ENGINE_LIBS)
 TOOL_LIBS_demo        := -lleveldb
-TOOL_LIBS_shale-bench := -lleveldb -ljansson -lm
+TOOL_LIBS_shale-bench := -lleveldb -ljansson -lm $(DAEMON_LIBS)
+
+# Engines that shale-bench compares with, as far as their packages are there (make deps-bench).
+bench_peers := $(foreach p,rocksdb lmdb hiredis,$(shell pkg-config --exists $(p) 2>/dev/null && echo $(p)))
+CPPFLAGS_shale-bench  := $(if $(filter rocksdb,$(bench_peers)),-DHAVE_ROCKSDB) $(if $(filter lmdb,$(bench_peers)),-DHAVE_LMDB) \
+	$(if $(filter hiredis,$(bench_peers)),-DHAVE_REDIS)
+TOOL_LIBS_shale-bench += $(if $(filter rocksdb,$(bench_peers)),-lrocksdb) $(if $(filter lmdb,$(bench_peers)),-llmdb) \
+	$(if $(filter hiredis,$(bench_peers)),-lhiredis)
 
 shm_src    := $(wildcard shm/*.c)
 engine_src := $(wildcard engine/*.c)
@@ -62,7 +74,7 @@ test_src   := $(wildcard $(TEST_FOLDERS:%=tests/%/test_*.c))
 tests      := $(patsubst tests/%.c,$(OUT)/tests/%,$(test_src))
 TESTS      ?= $(tests)
 
-.PHONY: all check differential demo bench install uninstall deps deps-ci format help clean
+.PHONY: all check crash fuzz fuzz-programs model coverage differential bit-flips demo bench install uninstall deps deps-ci deps-bench format help clean
 all: $(libraries) $(programs)
 
 # ---- what the build needs; installed by itself where it may ----
@@ -72,6 +84,8 @@ deps:
 	@tools/deps.sh
 deps-ci:
 	@tools/deps.sh ci
+deps-bench:
+	@tools/deps.sh bench
 $(DEPS_OK): tools/deps.sh
 	@tools/deps.sh
 	@mkdir -p build && touch $@
@@ -108,8 +122,14 @@ $(OUT)/libshale.so: $(OUT)/libshale.so.$(SOVERSION)
 $(OUT)/shaled: $(OUT)/obj/daemon/main.o $(OUT)/libdaemon.a $(OUT)/libengine.a $(OUT)/libshm.a
 	$(call quiet,LD)$(CC) $(ALL_LDFLAGS) -o $@ $^ $(DAEMON_LIBS)
 
+# verify, repair and dump read files themselves: offline, with the engine's code.
+TOOL_PARTS_shalectl   := $(OUT)/libengine.a
+# The driver "engine" runs ours in the benchmark's own process.
+TOOL_PARTS_shale-bench := $(OUT)/libdaemon.a $(OUT)/libengine.a
+$(OUT)/obj/tools/shale-bench/%.o: ALL_CFLAGS += $(CPPFLAGS_shale-bench)
+
 define tool_rule
-$(OUT)/$(1): $(call objects,$(wildcard tools/$(1)/*.c)) $(OUT)/libtools.a $(OUT)/libshale.a
+$(OUT)/$(1): $(call objects,$(wildcard tools/$(1)/*.c)) $(OUT)/libtools.a $$(TOOL_PARTS_$(1)) $(OUT)/libshale.a
 	$$(call quiet,LD)$$(CC) $$(ALL_LDFLAGS) -o $$@ $$^ $$(TOOL_LIBS_$(1))
 endef
 $(foreach t,$(tools),$(eval $(call tool_rule,$(t))))
@@ -129,9 +149,38 @@ $(foreach d,$(patsubst tests/%/,%,$(sort $(dir $(test_src)))),$(eval $(call test
 check: all $(TESTS)
 	@SHALE_BUILD=$(abspath $(OUT)) tests/run.sh $(TESTS)
 
+# SECONDS: of each target; TARGET="block table": only these. The corpus that is kept is tests/fuzz/corpus/; see tests/fuzz/README.md.
+FUZZ_SECONDS := $(if $(filter command% environment%,$(origin SECONDS)),$(SECONDS),8)
+fuzz_targets := $(patsubst tests/fuzz/fuzz_%.c,%,$(wildcard tests/fuzz/fuzz_*.c))
+fuzz:
+	@$(MAKE) BUILD=fuzz OUT=build/fuzz CC=clang fuzz-programs
+	@FUZZ_SECONDS=$(FUZZ_SECONDS) tests/fuzz/run.sh build/fuzz/fuzz $(or $(TARGET),$(fuzz_targets))
+fuzz-programs: $(fuzz_targets:%=$(OUT)/fuzz/%)
+$(OUT)/fuzz/%: $(OUT)/obj/tests/fuzz/fuzz_%.o $(call objects,$(filter-out tests/fuzz/fuzz_% tests/fuzz/test_%,$(wildcard tests/fuzz/*.c))) \
+		$(OUT)/libdaemon.a $(OUT)/libengine.a $(OUT)/libshm.a
+	@mkdir -p $(@D)
+	$(call quiet,LD)$(CC) $(ALL_LDFLAGS) -fsanitize=fuzzer -o $@ $^ $(DAEMON_LIBS)
+
+# The parking protocol of the rings, checked by spin: it holds, and each planted fault is found.
+model:
+	@tests/model/run.sh
+
+# Which lines and branches the tests reach; fails below the floors in tests/coverage.sh.
+coverage:
+	@tests/coverage.sh
+
+# Daemons killed, and file systems taken away, some 200 times. BUILD=debug or asan: at named points of the code as well.
+crash_tests := $(filter $(OUT)/tests/proc/test_crash_%,$(tests))
+crash: all $(crash_tests)
+	@SHALE_BUILD=$(abspath $(OUT)) tests/crash.sh $(crash_tests)
+
 # Ours against stock LevelDB, a million operations for each of ten seeds: some twenty minutes.
 differential: $(OUT)/tests/engine/test_differential
 	@SHALE_DIFF_OPS=$${SHALE_DIFF_OPS:-1000000} SHALE_DIFF_SEEDS=$${SHALE_DIFF_SEEDS:-10} $<
+
+# Every bit of every file of a small database, one at a time: some two minutes. (check flips one bit of every byte.)
+bit-flips: $(OUT)/tests/engine/test_bit_flips
+	@SHALE_FLIP_ALL=1 $<
 
 # ---- use ----
 
@@ -180,11 +229,17 @@ help:
 	@echo '  all        the default: shaled, libshale, shalectl, shale-run, shale-bench, the demo'
 	@echo '  demo       four writers, a scanner, two kills; read back by us and by stock LevelDB'
 	@echo '  check      all tests; one: make check TESTS=build/release/tests/shm/test_ring; TEST_FOLDERS="shm engine"'
+	@echo '  crash      the daemon killed, and its file system taken away, some 200 times (BUILD=debug: at named points, too)'
 	@echo '  differential  a random stream of a million operations, ten times, into ours and into stock LevelDB'
+	@echo '  fuzz       libFuzzer (clang) over every decoder, SECONDS=n each; one: TARGET=block'
+	@echo '  model      the parking protocol as a model, by spin'
+	@echo '  coverage   lines and branches that the tests reach, by gcovr'
+	@echo '  bit-flips  each bit of a small database flipped in turn: detected, or harmless'
 	@echo '  bench      shale against LevelDB in process, on this machine'
 	@echo '  install    into PREFIX ($(PREFIX)), below DESTDIR; uninstall takes it away'
 	@echo '  deps       installs the Debian packages, or prints the line that does; called by itself'
 	@echo '  deps-ci    the same for what CI checks beside the tests: fuzzers, models, valgrind, file systems'
+	@echo '  deps-bench the same for the engines that make bench compares with: RocksDB, LMDB, Redis'
 	@echo '  format     clang-format over every .c (headers are laid out by hand);  clean: removes build/'
 	@echo 'variables'
-	@echo '  BUILD=release|debug|asan|tsan   OUT=folder   WERROR=1   V=1 (whole commands)   CC, CFLAGS, LDFLAGS'
+	@echo '  BUILD=release|debug|asan|tsan|coverage   OUT=folder   WERROR=1   V=1 (whole commands)   CC, CFLAGS, LDFLAGS'

@@ -1,13 +1,14 @@
 #!/bin/sh
 # Brings Debian packages. deps.sh: those that building and testing shale need; deps.sh ci: also those of the checks that CI runs
-# beside them (fuzzers, models, valgrind, real file systems, …). Silent when nothing is missing.
+# beside them (fuzzers, models, valgrind, real file systems, …); deps.sh bench: the engines to compare with. Silent when nothing is missing.
 set -eu
 packages="gcc make libc6-dev pkg-config liburing-dev libjemalloc-dev libzstd-dev libsnappy-dev libisal-dev
  libinih-dev libsmartcols-dev libjansson-dev check libsubunit-dev libleveldb-dev"
 case "${1:-}" in
 "") ;;
 ci) packages="$packages clang clang-format g++ spin valgrind e2fsprogs xfsprogs gcovr" ;;
-*) echo "usage: deps.sh [ci]" >&2 && exit 2 ;;
+bench) packages="$packages librocksdb-dev liblmdb-dev libhiredis-dev redis-server" ;;
+*) echo "usage: deps.sh [ci|bench]" >&2 && exit 2 ;;
 esac
 
 if ! command -v dpkg-query >/dev/null 2>&1 || ! command -v apt-get >/dev/null 2>&1; then

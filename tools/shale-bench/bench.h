@@ -16,10 +16,11 @@
 #include <stdatomic.h>
 #include <stdbool.h>
 #include <stdio.h>
+#include <sys/types.h>
 
 #include "shm/base.h"
 
-enum { KEY_BYTES = 16, MAX_WORKERS = 64, MAX_ENGINES = 4 };
+enum { KEY_BYTES = 16, MAX_WORKERS = 64, MAX_ENGINES = 6 };
 
 struct bench_options {
 	uint64_t num, reads; /* keys; reads of the random reads, 0: num */
@@ -63,11 +64,16 @@ struct driver {
 	int (*tables_written)(uint64_t *out);
 	const char *tables_written_how;
 
+	/* The process that serves, for its CPU time; NULL: the engine lives in the workers. */
+	pid_t (*server_pid)(void);
+
 	/* A worker's handle; NULL after having said why. */
 	void *(*open)(void);
 	void (*close)(void *s);
+	/* What an engine does not have is NULL, and the benchmarks that need it are left out. */
 	/* 0 or negative. Batches: add, then commit. */
 	int (*put)(void *s, struct slice key, struct slice value, bool sync);
+	int (*del)(void *s, struct slice key);
 	int (*batch_put)(void *s, struct slice key, struct slice value);
 	int (*batch_commit)(void *s);
 	/* 0, 1 when there is none, negative. */
@@ -86,7 +92,7 @@ struct driver {
 	int (*cursor_close)(void *s); /* 0, or what ended the walk early */
 };
 
-extern const struct driver shale_driver, leveldb_driver;
+extern const struct driver shale_driver, direct_driver, leveldb_driver, rocksdb_driver, lmdb_driver, redis_driver;
 
 /* ---- loop.c ---- */
 

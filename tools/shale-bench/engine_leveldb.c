@@ -112,6 +112,15 @@ static int put(void *p, struct slice key, struct slice value, bool sync)
 	return failed(error);
 }
 
+static int del(void *p, struct slice key)
+{
+	char *error = NULL;
+
+	(void)p;
+	leveldb_delete(db, unsynced, (const char *)key.data, key.size, &error);
+	return failed(error);
+}
+
 static int batch_put(void *p, struct slice key, struct slice value)
 {
 	leveldb_writebatch_put(((struct session *)p)->batch, (const char *)key.data, key.size, (const char *)value.data,
@@ -222,6 +231,7 @@ const struct driver leveldb_driver = {
 	.open = open_session,
 	.close = close_session,
 	.put = put,
+	.del = del,
 	.batch_put = batch_put,
 	.batch_commit = batch_commit,
 	.get = get,

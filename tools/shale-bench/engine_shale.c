@@ -136,6 +136,11 @@ static void close_session(void *p)
 	free(s);
 }
 
+static pid_t server_pid(void)
+{
+	return daemon_.pid;
+}
+
 static void *open_session(void)
 {
 	struct session *s = calloc(1, sizeof(*s));
@@ -160,6 +165,11 @@ static int put(void *p, struct slice key, struct slice value, bool sync)
 	struct session *s = p;
 
 	return shale_put(s->db, sync ? &synced : NULL, key.data, key.size, value.data, value.size);
+}
+
+static int del(void *p, struct slice key)
+{
+	return shale_delete(((struct session *)p)->db, NULL, key.data, key.size);
 }
 
 static int batch_put(void *p, struct slice key, struct slice value)
@@ -265,9 +275,11 @@ const struct driver shale_driver = {
 	.report = report,
 	.tables_written = tables_written,
 	.tables_written_how = "bytes of flushes and compactions in the stats page",
+	.server_pid = server_pid,
 	.open = open_session,
 	.close = close_session,
 	.put = put,
+	.del = del,
 	.batch_put = batch_put,
 	.batch_commit = batch_commit,
 	.get = get,

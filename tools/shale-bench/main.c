@@ -15,7 +15,18 @@
 
 enum { MAX_BENCHMARKS = 32, MAX_ROUNDS = 9 };
 
-static const struct driver *const drivers[] = {&shale_driver, &leveldb_driver};
+static const struct driver *const drivers[] = {
+	&shale_driver, &direct_driver, &leveldb_driver,
+#ifdef HAVE_ROCKSDB
+	&rocksdb_driver,
+#endif
+#ifdef HAVE_LMDB
+	&lmdb_driver,
+#endif
+#ifdef HAVE_REDIS
+	&redis_driver,
+#endif
+};
 
 /* All rounds of one benchmark by one engine. */
 struct series {
