@@ -66,16 +66,23 @@ static void refuse_descriptors(int fd)
 
 static int open_at(const char *path, const struct address *addr, mode_t mode, struct err_info *err)
 {
-	mode_t mask;
 	int fd, rc;
 
 	fd = socket(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC | SOCK_NONBLOCK, 0);
 	if (fd < 0)
 		return err_set(err, -errno, "no socket: %s", shale_strerror(-errno));
 	refuse_descriptors(fd);
-	mask = umask(~mode & 0777); /* so that there is no moment with a wider mode */
-	rc = bind(fd, (const struct sockaddr *)&addr->un, addr->len) < 0 ? -errno : 0;
-	umask(mask);
+	/*
+	 * The name is made with the socket's own mode, less the umask: so there is no moment with a wider one. (To change the umask itself would
+	 * change it for the files that the workers make meanwhile.)
+	 */
+	rc = fchmod(fd, mode) < 0 ? -errno : 0;
+	if (rc == 0)
+		rc = bind(fd, (const struct sockaddr *)&addr->un, addr->len) < 0 ? -errno : 0;
+	if (rc == 0 && chmod(addr->un.sun_path, mode) < 0) {
+		rc = -errno;
+		unlink(path);
+	}
 	if (rc < 0) {
 		err_set(err, rc, "the socket %s cannot be made: %s%s", path, shale_strerror(rc),
 			rc == -ENOENT ? ": its directory must exist" : "");
