@@ -241,6 +241,7 @@ int wal_switch(struct wal *w, struct wal_log *log)
 		.base = w->appended,
 		.end = LOG_OPEN,
 		.allocated = log->allocated,
+		.chunk = wal_chunk(log->allocated),
 		.slot = slot,
 	};
 	window_enter(w, f, log->inode);

@@ -22,8 +22,6 @@ enum {
 	DRAIN_PIECE = 1 << 20,
 	DRAIN_ENOUGH = 64 << 10,
 	DRAIN_ALIGN = 4096,
-	RESERVE_AHEAD = 1 << 20,
-	RESERVE_CHUNK = 4 << 20,
 };
 
 static const uint64_t RETRY_NS = 100000000;
@@ -257,9 +255,9 @@ static void reserve_ahead(struct wal *w)
 
 	if (w->allocating || f->allocated == UINT64_MAX)
 		return;
-	if (f->allocated >= used + RESERVE_AHEAD && want <= f->allocated)
+	if (f->allocated >= used + f->chunk / 4 && want <= f->allocated)
 		return;
-	upto = (want > f->allocated ? want : f->allocated) + RESERVE_CHUNK;
+	upto = (want > f->allocated ? want : f->allocated) + f->chunk;
 	if (w->space_full) {
 		if (io_now_ns(w->env) < w->space_retry_at)
 			return;

@@ -85,6 +85,7 @@ struct wal_file {
 	struct io_file *file;
 	uint64_t base, end;
 	uint64_t allocated; /* file offset up to which space is reserved */
+	uint64_t chunk;	    /* bytes reserved at a time beyond what the log was made with */
 	unsigned slot;	    /* in the window */
 };
 
@@ -141,6 +142,14 @@ struct wal {
 static inline struct wal_file *wal_current(struct wal *w)
 {
 	return &w->file[w->files - 1];
+}
+
+/* In proportion to what its log was made with: small memtables have many small logs, none of which shall take megabytes. */
+static inline uint64_t wal_chunk(uint64_t made_with)
+{
+	enum { CHUNK_MIN = 64 << 10, CHUNK_MAX = 4 << 20 };
+
+	return made_with / 4 < CHUNK_MIN ? CHUNK_MIN : made_with / 4 > CHUNK_MAX ? CHUNK_MAX : made_with / 4;
 }
 
 static inline bool is_full(int64_t rc)
