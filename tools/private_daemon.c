@@ -196,8 +196,9 @@ int private_daemon_start(struct private_daemon *d, struct err_info *err)
 {
 	int rc = private_daemon_spawn(d, err);
 
-	while (rc == 0) {
-		rc = private_daemon_try(d, 100, err);
+	/* Short looks first: within one attempt to connect, the library waits ever longer between its looks. */
+	for (unsigned look = 0; rc == 0; look++) {
+		rc = private_daemon_try(d, look < 40 ? 5 : 100, err);
 		if (rc == 0)
 			usleep(1000);
 	}
