@@ -12,6 +12,7 @@
 
 #include "engine/filename.h"
 #include "engine/log_format.h"
+#include "engine/manifest.h"
 #include "engine/version_builder.h"
 #include "shm/error.h"
 
@@ -26,10 +27,12 @@ struct live {
 
 /* What the records so far add up to. */
 struct recovery {
-	struct version_set *vs;
-	const char *name;   /* of the MANIFEST */
-	uint64_t record_at; /* file offset of the record in hand */
+	struct io_env *env;
+	struct version_set *vs; /* NULL: only the records are wanted */
+	const char *name;	/* of the MANIFEST */
+	uint64_t record_at;	/* file offset of the record in hand */
 	uint64_t records;
+	uint64_t whole;	 /* bytes of the file that are whole records; set at its end */
 	void *files;	 /* tsearch tree of struct live */
 	struct edit sum; /* scalars: the last said; pointers: the last of each level; added: filled at the end */
 	struct key_buf pointers[LEVELS];
@@ -186,8 +189,10 @@ static int read_records(struct recovery *r, struct log_reader *reader)
 
 	for (;;) {
 		rc = log_reader_next(reader, &record);
-		if (rc == LOG_END)
+		if (rc == LOG_END) {
+			r->whole = log_reader_end_offset(reader);
 			return 0;
+		}
 		if (rc < 0)
 			return read_failed(r, reader, rc);
 		r->record_at = log_reader_record_offset(reader);
@@ -249,7 +254,7 @@ static int check_tables(struct recovery *r)
 
 	for (size_t i = 0; i < r->sum.added_count; i++) {
 		const struct file_meta *m = r->sum.added[i].meta;
-		int rc = table_size(r->vs->env, m->number, name, &size);
+		int rc = table_size(r->env, m->number, name, &size);
 
 		if (rc == -ENOENT) {
 			if (!missing++)
@@ -275,15 +280,14 @@ static int check_tables(struct recovery *r)
 
 /* ---- CURRENT ---- */
 
-/* The file that CURRENT names, and its number. */
-static int read_current(struct version_set *vs, struct io_queue *q, char name[FILE_NAME_MAX], uint64_t *number_out,
-			struct err_info *err)
+int manifest_current(struct io_env *env, struct io_queue *q, char name[FILE_NAME_MAX], uint64_t *number_out,
+		     struct err_info *err)
 {
 	static const char advice[] = "restore the database from a backup";
 	enum file_type type;
 	char *text = NULL;
 	size_t size = 0;
-	int rc = io_read_file(q, vs->env, "CURRENT", CURRENT_MAX, &text, &size);
+	int rc = io_read_file(q, env, "CURRENT", CURRENT_MAX, &text, &size);
 
 	if (rc == -ENOENT)
 		return err_set(err, rc, "CURRENT: there is none, so the directory holds no database");
@@ -371,7 +375,7 @@ static int read_manifest(struct recovery *r, struct io_queue *q)
 {
 	struct log_reader *reader = NULL;
 	struct io_file *f = NULL;
-	int rc = io_open(r->vs->env, r->name, IO_OPEN_READ, &f);
+	int rc = io_open(r->env, r->name, IO_OPEN_READ, &f);
 
 	if (rc == -ENOENT)
 		return err_set(r->err, -SHALE_ECORRUPT,
@@ -391,21 +395,52 @@ static int read_manifest(struct recovery *r, struct io_queue *q)
 	return rc;
 }
 
+static void recovery_fini(struct recovery *r)
+{
+	edit_fini(&r->sum); /* before the tree: a meta goes with its last reference */
+	tdestroy(r->files, live_free);
+	for (unsigned level = 0; level < LEVELS; level++)
+		key_buf_fini(&r->pointers[level]);
+}
+
+int manifest_sum(struct io_env *env, struct io_queue *q, const char *name, struct edit *sum_out, uint64_t *whole_out,
+		 struct err_info *err)
+{
+	struct recovery r = {.env = env, .name = name, .err = err};
+	int rc = read_manifest(&r, q);
+
+	if (rc == 0)
+		rc = check_complete(&r);
+	if (rc == 0) {
+		twalk_r(r.files, live_collect, &r);
+		rc = r.walk_rc;
+		for (unsigned level = 0; level < LEVELS && rc == 0; level++)
+			if (r.pointers[level].size)
+				rc = edit_set_pointer(&r.sum, level, key_buf_slice(&r.pointers[level]));
+		if (rc < 0)
+			no_memory(&r);
+	}
+	if (rc == 0) {
+		*sum_out = r.sum;
+		*whole_out = r.whole;
+		edit_init(&r.sum);
+	}
+	recovery_fini(&r);
+	return rc;
+}
+
 int version_set_recover(struct version_set *vs, struct io_queue *q, struct err_info *err)
 {
 	char name[FILE_NAME_MAX];
-	struct recovery r = {.vs = vs, .name = name, .err = err};
+	struct recovery r = {.env = vs->env, .vs = vs, .name = name, .err = err};
 	uint64_t number;
-	int rc = read_current(vs, q, name, &number, err);
+	int rc = manifest_current(vs->env, q, name, &number, err);
 
 	if (rc < 0)
 		return rc;
 	rc = read_manifest(&r, q);
 	if (rc == 0)
 		rc = finish(&r, number);
-	edit_fini(&r.sum); /* before the tree: a meta goes with its last reference */
-	tdestroy(r.files, live_free);
-	for (unsigned level = 0; level < LEVELS; level++)
-		key_buf_fini(&r.pointers[level]);
+	recovery_fini(&r);
 	return rc;
 }

@@ -17,6 +17,7 @@
  *	                       lost-NNNNNN.log.bak instead of being deleted
  */
 #include "engine/engine_internal.h"
+#include "engine/log_exam.h"
 #include "engine/kill_point.h"
 
 #include <stdio.h>
@@ -210,30 +211,6 @@ static int replay_insert(struct replay *r, struct slice batch, const struct batc
 	return 0;
 }
 
-enum verdict_of_record { RECORD_GOOD, RECORD_BAD, RECORD_GAP };
-
-/* Whether the record is the batch that must come next. *@why_out: words for a bad one. */
-static enum verdict_of_record judge(const struct replay *r, struct slice record, bool first_of_log,
-				    struct batch_info *info, const char **why_out)
-{
-	uint64_t sequence, last = r->last ? r->last : r->known;
-
-	if (record.size < BATCH_HEADER_SIZE || batch_check(record, NULL, info) < 0) {
-		*why_out = "its checksum is right, but it is no well-formed batch";
-		return RECORD_BAD;
-	}
-	sequence = batch_sequence(record.data);
-	if (info->count && (sequence > SEQUENCE_MAX || info->count > SEQUENCE_MAX - sequence)) {
-		*why_out = "its sequence number is out of range";
-		return RECORD_BAD;
-	}
-	/* Stock may have told the MANIFEST of sequences that are still in the log only: before the first record there may be less than is known. */
-	if (!info->count || sequence == last + 1 || (!r->last && sequence <= last))
-		return RECORD_GOOD;
-	*why_out = sequence <= last ? "its sequence number runs backwards" : "sequence numbers before it are missing";
-	return first_of_log && sequence > last ? RECORD_GAP : RECORD_BAD;
-}
-
 /* A record that ends the replay. 0 when it may end there, else the failure of the open. */
 static int replay_end(struct replay *r, uint64_t number, uint64_t offset, uint64_t size, enum verdict_of_record verdict,
 		      const char *why, struct err_info *err)
@@ -282,7 +259,7 @@ static int replay_records(struct replay *r, uint64_t number, uint64_t size, stru
 		struct batch_info info = {0};
 		const char *why = "";
 
-		verdict = judge(r, record, first, &info, &why);
+		verdict = record_judge(r->known, r->last, record, first, &info, &why);
 		if (verdict != RECORD_GOOD)
 			return replay_end(r, number, log_reader_record_offset(reader), size, verdict, why, err);
 		first = false;

@@ -27,6 +27,7 @@ static const struct command commands[] = {
 	{"scan", "", 0, 0, "ftpnrk", "print entries in order, one a line", cmd_scan},
 	{"flush", "", 0, 0, "", "write the memtables out as tables", cmd_flush},
 	{"compact", "[FROM [TO]]", 0, 2, "ftlWN", "compact a range of keys, or all; Ctrl-C ends it", cmd_compact},
+	{"verify", "", 0, 0, "", "check every byte of the database in --db DIR, which nobody serves", cmd_verify},
 	{"version", "", 0, 0, "", "print the version", cmd_version},
 	{"help", "[VERB]", 0, 1, "", "print this, or a verb's options", cmd_help},
 };
@@ -38,7 +39,7 @@ static const struct {
 	const char *name, *arg, *help;
 } option_table[] = {
 	{'s', "socket", "PATH", "the daemon's socket; default: $SHALE_SOCKET, else " SHALE_DEFAULT_SOCKET},
-	{'d', "db", "DIR", "the daemon that serves this database directory"},
+	{'d', "db", "DIR", "the daemon that serves this database directory, or the directory itself"},
 	{'j', "json", NULL, "answer in JSON"},
 	{'w', "timeout", "MS", "how long to wait for a connection; default 2000"},
 	{'h', "help", NULL, "print this"},
@@ -147,7 +148,7 @@ static void print_help(void)
 		printf("  %-8s %-12s %s\n", commands[i].name, commands[i].args, commands[i].help);
 	printf("\noptions\n");
 	print_options(0, GLOBAL_OPTIONS, NULL);
-	printf("\nexit codes: 0 done, 1 failed, 2 usage, 3 the daemon does not run, 4 no such key\n");
+	printf("\nexit codes: 0 done, 1 failed, 2 usage, 3 the daemon does not run, 4 no such key, 5 problem found\n");
 }
 
 static int cmd_help(struct ctl *ctl)

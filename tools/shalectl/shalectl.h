@@ -7,6 +7,7 @@
  *	compact.c  compact                     through libshale, with progress from the region
  *	status.c levels.c jobs.c explain.c     from the region alone, so that they work while the daemon hangs; the verbs
  *	                                       of these names, and stats
+ *	verify.c offline.c                     a directory that nobody serves, by the engine's code; these need no daemon
  *	picture.c tables.c                     one look at the region; tables
  *	text.c     escaping, base64, sizes, "did you mean"
  *
@@ -28,6 +29,7 @@ enum exit_code {
 	EXIT_USAGE = 2,
 	EXIT_NOT_RUNNING = 3,
 	EXIT_NOT_FOUND = 4,
+	EXIT_PROBLEM = 5, /* verify, repair, dump: the database is not what it should be */
 };
 
 /* The command line, parsed. Strings point into argv. */
@@ -67,6 +69,7 @@ int cmd_stats(struct ctl *ctl);
 int cmd_levels(struct ctl *ctl);
 int cmd_jobs(struct ctl *ctl);
 int cmd_explain(struct ctl *ctl);
+int cmd_verify(struct ctl *ctl);
 int cmd_version(struct ctl *ctl);
 
 /* Prints "shalectl: …" and a newline to stderr. */

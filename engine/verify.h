@@ -1,0 +1,22 @@
+/* verify.h - is this database what it should be? Reads all of it, changes nothing. */
+#ifndef SHALE_ENGINE_VERIFY_H
+#define SHALE_ENGINE_VERIFY_H
+
+#include "engine/exam.h"
+
+struct verify_result {
+	uint64_t tables, logs, records; /* looked at */
+	uint64_t entries, bytes;	/* of tables */
+	uint64_t manifest_records_bytes;
+	uint64_t last_sequence; /* highest that was found */
+	bool order_checked;	/* over all levels; not where tables are damaged beyond that, or levels are unknown */
+};
+
+/*
+ * Every file of the database in x->env, whose LOCK the caller holds: CURRENT, MANIFEST, each block and entry of each table, filters and indexes, order,
+ * key ranges, sequences across levels, logs, and whether every file is accounted for. What is wrong goes to x->found and is counted there.
+ * 0 (also with findings); -SHALE_ENODATABASE; what x->progress returned; -ENOMEM and failures that are not the database's; with words.
+ */
+int verify_database(struct exam *x, struct verify_result *out, struct err_info *err);
+
+#endif
