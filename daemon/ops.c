@@ -15,7 +15,11 @@
 #include "daemon/reads.h"
 #include "shm/error.h"
 
-enum { PROPERTY_NAME_MAX = 128 };
+enum {
+	PROPERTY_NAME_MAX = 128,
+	COMPACTIONS_MAX = 128,	     /* that wait or run: each takes memory until it is done, and they run one after the other */
+	COMPACTIONS_OF_UID_MAX = 32, /* so that no user keeps the others out */
+};
 
 /* ---- checks ---- */
 
@@ -171,10 +175,10 @@ static int two_keys(const struct service *svc, const struct request *r, struct s
 	return a_out->size > svc->config->max_key || b_out->size > svc->config->max_key ? -E2BIG : 0;
 }
 
-static void await_job(struct service *svc, struct request *r)
+static void await_job(struct service *svc, struct request *r, struct list *where)
 {
 	r->delay |= DELAY_JOB;
-	request_wait(svc, r, REQUEST_JOB, &svc->jobs);
+	request_wait(svc, r, REQUEST_JOB, where);
 	svc->jobs_look = true;
 }
 
@@ -190,8 +194,17 @@ static bool try_flush(struct service *svc, struct request *r)
 	if (rc < 0)
 		request_complete(svc, r, rc, 0);
 	else
-		await_job(svc, r);
+		await_job(svc, r, &svc->flushes);
 	return true;
+}
+
+static bool too_many_compactions(const struct service *svc, uid_t owner)
+{
+	unsigned all = 0, of_uid = 0;
+
+	for (const struct list *l = svc->compactions.next; l != &svc->compactions; l = l->next, all++)
+		of_uid += container_of(l, struct request, link)->owner == owner;
+	return all >= COMPACTIONS_MAX || of_uid >= COMPACTIONS_OF_UID_MAX;
 }
 
 /* The engine flushes first what was written before. The payload was checked by op_compact(). */
@@ -201,6 +214,9 @@ static void start_compaction(struct service *svc, struct request *r)
 	int rc = two_keys(svc, r, &begin, &end);
 	const struct slice *from = begin.size ? &begin : NULL, *to = end.size ? &end : NULL;
 
+	r->owner = r->session->uid;
+	if (rc == 0 && too_many_compactions(svc, r->owner))
+		rc = -EBUSY;
 	if (rc == 0)
 		rc = r->sqe.sequence == 0 ? engine_compact_start(svc->engine, from, to, &r->ticket)
 		     : r->sqe.sequence > LEVELS
@@ -210,7 +226,7 @@ static void start_compaction(struct service *svc, struct request *r)
 		request_complete(svc, r, rc, 0);
 		return;
 	}
-	await_job(svc, r);
+	await_job(svc, r, &svc->compactions);
 	if (r->sqe.flags & SQE_NO_WAIT)
 		pending_give_up(svc, r, 0);
 }

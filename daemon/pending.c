@@ -108,7 +108,10 @@ void request_abandon(struct service *svc, struct request *r)
 	r->session = NULL;
 	switch (r->state) {
 	case REQUEST_FETCHING: /* on_fetched() gives it back */
-	case REQUEST_JOB:      /* pending_check_jobs() takes the ticket's answer, so that the engine can forget it */
+		return;
+	case REQUEST_JOB: /* pending_check_jobs() takes a compaction's answer, so that the engine can forget it */
+		if (r->sqe.op == OP_FLUSH)
+			request_put(&svc->pool, r);
 		return;
 	case REQUEST_STALLED:
 		request_put(&svc->pool, r);
@@ -209,13 +212,20 @@ unsigned pending_complete_synced(struct service *svc)
 
 unsigned pending_check_jobs(struct service *svc)
 {
-	struct list *l = svc->jobs.next, *next;
+	struct list *l, *next;
 	unsigned n = 0;
 
-	for (; l != &svc->jobs; l = next) {
+	for (; !list_empty(&svc->flushes); n++) {
+		struct request *r = container_of(svc->flushes.next, struct request, link);
+		int rc = engine_flush_done(svc->engine, r->ticket);
+
+		if (!rc)
+			break;
+		request_complete(svc, r, rc < 0 ? rc : 0, 0);
+	}
+	for (l = svc->compactions.next; l != &svc->compactions; l = next) {
 		struct request *r = container_of(l, struct request, link);
-		int rc = r->sqe.op == OP_COMPACT ? engine_compact_done(svc->engine, r->ticket)
-						 : engine_flush_done(svc->engine, r->ticket);
+		int rc = engine_compact_done(svc->engine, r->ticket);
 
 		next = l->next;
 		if (!rc)
@@ -235,14 +245,15 @@ void pending_give_up(struct service *svc, struct request *r, int rc)
 
 	if (r->state == REQUEST_JOB && r->sqe.op == OP_COMPACT && rc == -ECANCELED)
 		engine_compact_cancel(svc->engine, r->ticket);
-	if (r->state == REQUEST_JOB) {
+	if (r->state == REQUEST_JOB && r->sqe.op == OP_COMPACT) {
 		struct request *rest; /* stays behind to take the ticket's answer */
 		struct sqe sqe = r->sqe;
 
 		rest = request_get(&svc->pool, NULL, &sqe);
 		if (rest) {
 			rest->ticket = r->ticket;
-			request_wait(svc, rest, REQUEST_JOB, &svc->jobs);
+			rest->owner = r->owner;
+			request_wait(svc, rest, REQUEST_JOB, &svc->compactions);
 		}
 	}
 	request_complete(svc, r, rc, 0);
@@ -260,14 +271,17 @@ unsigned pending_expire(struct service *svc)
 	svc->next_deadline = UINT64_MAX;
 	for (l = svc->timed.next; l != &svc->timed; l = next) {
 		struct request *r = container_of(l, struct request, timed);
+		const struct session *s = r->session;
 
 		next = l->next;
 		if (r->sqe.deadline_ns <= svc->now_ns) {
 			pending_give_up(svc, r, -ETIMEDOUT);
-			/* Completing may end the session and with it other timed requests: begin anew. */
-			next = svc->timed.next;
-			svc->next_deadline = UINT64_MAX;
 			n++;
+			if (s->ending) {
+				/* Completing ended the session and with it other timed requests: begin anew. */
+				next = svc->timed.next;
+				svc->next_deadline = UINT64_MAX;
+			}
 		} else if (r->sqe.deadline_ns < svc->next_deadline) {
 			svc->next_deadline = r->sqe.deadline_ns;
 		}
@@ -283,8 +297,10 @@ void pending_fail(struct service *svc, int rc)
 		request_complete(svc, container_of(svc->syncing.next, struct request, link), -SHALE_EUNKNOWN, 0);
 	while (!list_empty(&svc->underway))
 		request_complete(svc, container_of(svc->underway.next, struct request, link), -SHALE_EUNKNOWN, 0);
-	while (!list_empty(&svc->jobs))
-		request_complete(svc, container_of(svc->jobs.next, struct request, link), rc, 0);
+	while (!list_empty(&svc->flushes))
+		request_complete(svc, container_of(svc->flushes.next, struct request, link), rc, 0);
+	while (!list_empty(&svc->compactions))
+		request_complete(svc, container_of(svc->compactions.next, struct request, link), rc, 0);
 	while ((l = list_pop(&svc->stalled))) {
 		struct session *s = container_of(l, struct session, stalled_link);
 

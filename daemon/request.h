@@ -8,6 +8,8 @@
 #ifndef SHALE_DAEMON_REQUEST_H
 #define SHALE_DAEMON_REQUEST_H
 
+#include <sys/types.h>
+
 #include "daemon/list.h"
 #include "engine/engine.h"
 #include "shm/layout.h"
@@ -21,7 +23,7 @@ enum request_state {
 	REQUEST_READY,	  /* service.ready: they are in, probe again */
 	REQUEST_STALLED,  /* session.stalled: a write that the engine cannot take now */
 	REQUEST_SYNCING,  /* service.syncing: a write that waits for its fdatasync */
-	REQUEST_JOB,	  /* service.jobs: a flush or compaction */
+	REQUEST_JOB,	  /* service.flushes or .compactions */
 	REQUEST_UNDERWAY, /* service.underway: a write larger than the WAL's ring, which the engine has taken */
 };
 
@@ -41,6 +43,7 @@ struct request {
 	uint64_t sequence; /* for the completion: read at, or written as */
 	uint64_t position; /* SYNCING: in the WAL */
 	uint64_t ticket;   /* JOB */
+	uid_t owner;	   /* COMPACT: whose it is, also when nobody waits for it any more */
 	struct view *view; /* reads: held while it waits */
 	struct read_ctx ctx;
 	struct scan scan;

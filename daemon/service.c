@@ -459,7 +459,8 @@ int service_init(struct service *svc, const struct config *config, struct engine
 		 struct region *region, struct err_info *err)
 {
 	struct list *lists[] = {&svc->active,  &svc->parked,  &svc->clogged, &svc->ending, &svc->dirty,	  &svc->ready,
-				&svc->stalled, &svc->syncing, &svc->jobs,    &svc->timed,  &svc->underway};
+				&svc->stalled, &svc->syncing, &svc->flushes, &svc->timed,  &svc->underway,
+				&svc->compactions};
 
 	memset(svc, 0, sizeof(*svc));
 	svc->config = config;

@@ -46,7 +46,8 @@ struct service {
 	struct list ready;	 /* reads whose blocks are in */
 	struct list stalled;	 /* sessions with stalled writes, in turn */
 	struct list syncing;	 /* writes, by position */
-	struct list jobs;	 /* flushes and compactions */
+	struct list flushes;	 /* by ticket */
+	struct list compactions; /* also those that nobody waits for any more */
 	struct list underway;	 /* the large write that the engine has taken, unless its client is gone */
 	bool large_underway;	 /* there is one; engine_write_result() tells its end */
 	bool jobs_look;		 /* a ticket is new, or the engine got on: ask about all */
