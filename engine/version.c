@@ -125,6 +125,10 @@ int version_overlapping(const struct version *v, unsigned level, const struct sl
 		memcpy(files, v->files[level] + first, count * sizeof(*files));
 	} else {
 		count = closure(v, begin, end, files);
+		if (!count) {
+			free(files);
+			files = NULL;
+		}
 	}
 	*files_out = files;
 	*count_out = count;

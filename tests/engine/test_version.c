@@ -79,6 +79,7 @@ static void expect_overlapping(unsigned level, const char *begin, const char *en
 
 	ck_ok(version_overlapping(h.vs.current, level, begin ? &b : NULL, end ? &l : NULL, &files, &count));
 	hand_expect(files, count, want);
+	ck_assert((files != NULL) == (count > 0)); /* callers free what they got, and nothing when there is nothing */
 	free(files);
 }
 
