@@ -325,7 +325,7 @@ uint64_t pending_next_ns(const struct service *svc)
 		}
 		next = at < next ? at : next;
 	}
-	if (svc->paused && svc->retry_ns < next)
+	if ((svc->paused || svc->set_aside) && svc->retry_ns < next)
 		next = svc->retry_ns;
 	if (svc->closing && svc->closing_until_ns < next)
 		next = svc->closing_until_ns;

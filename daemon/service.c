@@ -35,6 +35,7 @@ static const uint64_t SESSION_IDLE_NS = MILLISECOND; /* an idle session is parke
 static const uint64_t STATS_EVERY_NS = 100 * MILLISECOND;
 static const uint64_t CLOSING_MAX_NS = 5000 * MILLISECOND; /* how long a clean end waits for what is in flight */
 static const uint64_t RETRY_NS = 1000 * MILLISECOND;	   /* how often a full disk is tried again */
+static const uint64_t SET_ASIDE_NS = 60000 * MILLISECOND;  /* and unreadable tables, of which the engine heeds ever fewer */
 
 /* ---- waking ---- */
 
@@ -189,15 +190,18 @@ static void check_engine(struct service *svc)
 		log_line(LOG_NOTICE, "background work goes on again");
 	}
 	svc->paused = heals(rc);
+	if (!svc->set_aside && !svc->paused)
+		svc->retry_ns = svc->now_ns + svc->set_aside_every_ns;
+	svc->set_aside = engine_set_aside(svc->engine);
 	if (rc < 0 && !svc->paused)
 		service_fail(svc, rc);
 }
 
-static void retry_full_disk(struct service *svc)
+static void retry_background(struct service *svc)
 {
-	if (!svc->paused || svc->now_ns < svc->retry_ns)
+	if (likely(!svc->paused && !svc->set_aside) || svc->now_ns < svc->retry_ns)
 		return;
-	svc->retry_ns = svc->now_ns + RETRY_NS;
+	svc->retry_ns = svc->now_ns + (svc->paused ? RETRY_NS : svc->set_aside_every_ns);
 	if (!engine_retry(svc->engine))
 		check_engine(svc);
 }
@@ -222,7 +226,7 @@ static unsigned pass(struct service *svc)
 	}
 	if (unlikely(atomic_load_explicit(&svc->stop, memory_order_relaxed)) && !svc->closing)
 		begin_closing(svc);
-	retry_full_disk(svc);
+	retry_background(svc);
 	work += pending_run_ready(svc);
 	work += visit_all(svc);
 	if (unlikely(!list_empty(&svc->stalled)) &&
@@ -469,6 +473,7 @@ int service_init(struct service *svc, const struct config *config, struct engine
 	svc->region = region;
 	svc->cores = config_cores();
 	svc->next_deadline = UINT64_MAX;
+	svc->set_aside_every_ns = SET_ASIDE_NS;
 	svc->now_ns = svc->started_ns = svc->tokens_ns = monotonic_ns();
 	for (unsigned i = 0; i < ARRAY_SIZE(lists); i++)
 		list_init(lists[i]);

@@ -64,7 +64,9 @@ struct service {
 	uint64_t closing_until_ns;
 	int failed;	   /* why the engine stopped for good, or 0 */
 	bool paused;	   /* disk full: background work waits */
-	uint64_t retry_ns; /* when to try it again */
+	bool set_aside;	   /* so does a compaction that could not read its tables */
+	uint64_t retry_ns; /* when to try either again */
+	uint64_t set_aside_every_ns; /* a minute; tests have less patience */
 
 	struct region_stats stats; /* our own counters; the rest is filled in by stats_publish */
 	bool stats_changed;

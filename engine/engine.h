@@ -216,8 +216,15 @@ bool engine_survey(struct engine *e, struct io_queue *queue);
 /* Asks running jobs to end soon, unfinished; no new ones start. For a clean shutdown. */
 void engine_stop_jobs(struct engine *e);
 
-/* After -ENOSPC background work pauses; the host calls this now and then (each second) to try again. True when still paused. */
+/*
+ * After -ENOSPC background work pauses; the host calls this now and then (each second) to try again. Compactions that were set aside, because
+ * their tables could not be read, want it as well (each minute): they are tried at the second call, then after ever more. True when
+ * something was waiting.
+ */
 bool engine_retry(struct engine *e);
+
+/* There are compactions set aside. Any thread. */
+bool engine_set_aside(struct engine *e);
 
 /* ---- looking ---- */
 

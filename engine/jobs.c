@@ -275,10 +275,11 @@ static void job_failed(struct engine *e, const struct job *j, int rc, bool readi
 	if (failure_heals(rc)) {
 		engine_pause(e, rc, err);
 	} else if (reading) {
-		engine_log(
-			e, PRIORITY_ERROR,
-			"%s. These tables are left as they are; check the disk, and restore the database from a backup",
-			err->text);
+		engine_log(e, PRIORITY_ERROR,
+			   "%s. These tables are left as they are, and are tried again now and then; check the disk, "
+			   "and if that does not help, "
+			   "restore the database from a backup",
+			   err->text);
 		pthread_mutex_lock(&e->lock);
 		if (!e->error.code)
 			e->error = *err;
@@ -329,6 +330,16 @@ void engine_stop_jobs(struct engine *e)
 	atomic_store_explicit(&e->stopping, true, memory_order_relaxed);
 	engine_wake_jobs(e);
 	pthread_mutex_unlock(&e->lock);
+}
+
+bool engine_set_aside(struct engine *e)
+{
+	bool some;
+
+	pthread_mutex_lock(&e->lock);
+	some = e->quarantine != NULL;
+	pthread_mutex_unlock(&e->lock);
+	return some;
 }
 
 bool engine_retry(struct engine *e)
