@@ -74,7 +74,7 @@ test_src   := $(wildcard $(TEST_FOLDERS:%=tests/%/test_*.c))
 tests      := $(patsubst tests/%.c,$(OUT)/tests/%,$(test_src))
 TESTS      ?= $(tests)
 
-.PHONY: all check crash fuzz fuzz-programs model coverage differential bit-flips demo bench install uninstall deps deps-ci deps-bench format help clean
+.PHONY: all check sim sim-exhaustive sim-bugs crash fuzz fuzz-programs model coverage differential bit-flips demo bench install uninstall deps deps-ci deps-bench format help clean
 all: $(libraries) $(programs)
 
 # ---- what the build needs; installed by itself where it may ----
@@ -182,6 +182,36 @@ differential: $(OUT)/tests/engine/test_differential
 bit-flips: $(OUT)/tests/engine/test_bit_flips
 	@SHALE_FLIP_ALL=1 $<
 
+# ---- simulate: engine, disk, crashes in one process (tests/sim/README.md) ----
+
+# SEED, SECONDS, SIM_JOBS: where to begin, for how long, with how many processes. REPLAY=file runs one script.
+SEED    ?= 1
+SECONDS ?= 60
+SIM_JOBS ?= $(shell nproc)
+# Operations in a sequence for sim-exhaustive; seconds for each planted bug.
+SIM_OPERATIONS ?= 3
+SIM_BUG_SECONDS ?= 30
+
+sim_src := $(filter-out tests/sim/test_%,$(wildcard tests/sim/*.c)) tests/sim/run/main.c
+# The bugs of engine/plant.h are in these objects only.
+planted  = $(patsubst %.c,$(OUT)/obj/planted/%.o,$(1))
+
+$(OUT)/obj/planted/%.o: %.c | $(DEPS_OK)
+	@mkdir -p $(@D)
+	$(call quiet,CC)$(CC) $(ALL_CFLAGS) -DSHALE_PLANT -MMD -MP -c -o $@ $<
+
+$(OUT)/sim: $(call objects,$(sim_src)) $(OUT)/libengine.a $(OUT)/libshm.a
+$(OUT)/sim-planted: $(call planted,$(sim_src) $(engine_src)) $(OUT)/libshm.a
+$(OUT)/sim $(OUT)/sim-planted:
+	$(call quiet,LD)$(CC) $(ALL_LDFLAGS) -o $@ $^ $(ENGINE_LIBS)
+
+sim: $(OUT)/sim
+	@$< --failures $(OUT)/sim-failures $(if $(REPLAY),--replay $(REPLAY),--seed $(SEED) --seconds $(SECONDS) --jobs $(SIM_JOBS))
+sim-exhaustive: $(OUT)/sim
+	@$< --exhaustive $(SIM_OPERATIONS) --jobs $(SIM_JOBS)
+sim-bugs: $(OUT)/sim-planted
+	@$< --bugs --seed $(SEED) --seconds $(SIM_BUG_SECONDS) --jobs $(SIM_JOBS)
+
 # ---- use ----
 
 demo: all
@@ -235,6 +265,8 @@ help:
 	@echo '  model      the parking protocol as a model, by spin'
 	@echo '  coverage   lines and branches that the tests reach, by gcovr'
 	@echo '  bit-flips  each bit of a small database flipped in turn: detected, or harmless'
+	@echo '  sim        the engine on a simulated disk, with crashes and faults: SEED=1 SECONDS=60, or REPLAY=file'
+	@echo '  sim-exhaustive  every short sequence of operations, with a crash at every I/O;  sim-bugs: planted bugs, each must be found'
 	@echo '  bench      shale against LevelDB in process, on this machine'
 	@echo '  install    into PREFIX ($(PREFIX)), below DESTDIR; uninstall takes it away'
 	@echo '  deps       installs the Debian packages, or prints the line that does; called by itself'

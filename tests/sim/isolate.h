@@ -1,0 +1,34 @@
+/*
+ * isolate.h - runs in processes of their own: a failed assertion, a sanitizer's report or an endless loop is a violation like any other, and the
+ * next run begins afresh.
+ */
+#ifndef SHALE_TESTS_SIM_ISOLATE_H
+#define SHALE_TESTS_SIM_ISOLATE_H
+
+#include <stdatomic.h>
+
+#include "tests/sim/sim.h"
+
+enum { SCRIPT_MAX = 1 << 14 };
+
+struct sim_result {
+	uint64_t seeds, ops, crashes, recovery_crashes, faults, commands, hash;
+	char violation[512]; /* "" : none */
+};
+
+/* A script in its own process. Output of the child is thrown away unless @loud. */
+void isolate_script(const struct sim_script *script, unsigned seconds, bool loud, struct sim_result *out);
+
+/*
+ * Seeds from @seed on, in @jobs processes at a time, for @seconds or @most seeds, or until a violation: then *@failed_out is that seed, and *@script_out
+ * (script_fini) what it did. *@out is the sum. @loud: children may write to stderr.
+ */
+void isolate_seeds(uint64_t seed, uint64_t most, double seconds, unsigned jobs, bool loud, struct sim_result *out,
+		   uint64_t *failed_out, struct sim_script *script_out);
+
+/* Makes a failing script shorter for at most @seconds: leaves commands out as long as it still fails. *@result_io is that of the shortest. */
+void shrink(struct sim_script *script, double seconds, struct sim_result *result_io);
+
+double seconds_now(void);
+
+#endif

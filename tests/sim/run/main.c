@@ -1,0 +1,169 @@
+/*
+ * main.c - the simulation from the command line; see tests/sim/README.md.
+ *
+ *	sim [--seed N] [--seconds S] [--most N] [--jobs N] [--failures DIR]
+ *	sim --replay FILE
+ *	sim --exhaustive OPERATIONS
+ *	sim --bugs              (a build with SHALE_PLANT)
+ *
+ * Exit code: 0, 1 for a violation (or a planted bug that was not found), 2 for a usage error.
+ */
+#include <errno.h>
+#include <getopt.h>
+#include <inttypes.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+#include "tests/sim/exhaustive.h"
+#include "tests/sim/isolate.h"
+#include "tests/sim/plants.h"
+
+struct settings {
+	uint64_t seed, most;
+	double seconds;
+	unsigned jobs, exhaustive;
+	const char *replay, *failures;
+	bool bugs;
+};
+
+static void print_sum(const struct sim_result *r)
+{
+	printf("sim: seeds=%" PRIu64 " ops=%" PRIu64 " crashes=%" PRIu64 " violations=%d\n", r->seeds, r->ops, r->crashes,
+	       r->violation[0] ? 1 : 0);
+}
+
+/* What failed, made short, as a file that can be replayed. */
+static void keep(const struct settings *o, uint64_t seed, struct sim_script *script, const struct sim_result *found)
+{
+	struct sim_result result = *found;
+	size_t before = script->count;
+	char path[512];
+	FILE *f;
+
+	shrink(script, 60, &result);
+	mkdir(o->failures, 0777);
+	snprintf(path, sizeof(path), "%s/seed-%" PRIu64 ".sim", o->failures, seed);
+	f = fopen(path, "w");
+	if (!f) {
+		fprintf(stderr, "%s: %s\n", path, strerror(errno));
+		return;
+	}
+	fprintf(f, "# seed %" PRIu64 ", %zu commands of %zu: %s\n", seed, script->count, before, result.violation);
+	script_write(f, script);
+	fclose(f);
+	printf("shrunk from %zu to %zu commands: %s\nreplay with: make sim REPLAY=%s\n", before, script->count,
+	       result.violation, path);
+}
+
+static int run_seeds(const struct settings *o)
+{
+	struct sim_script script = {0};
+	struct sim_result sum;
+	uint64_t failed = 0;
+	double begin = seconds_now();
+
+	isolate_seeds(o->seed, o->most, o->seconds, o->jobs, true, &sum, &failed, &script);
+	if (sum.violation[0]) {
+		printf("seed %" PRIu64 ": %s\n", failed, sum.violation);
+		keep(o, failed, &script, &sum);
+	}
+	printf("from seed %" PRIu64 ", %.1f s, %u processes: %" PRIu64 " crashes during recovery, %" PRIu64
+	       " faults, %" PRIu64 " commands\n",
+	       o->seed, seconds_now() - begin, o->jobs, sum.recovery_crashes, sum.faults, sum.commands);
+	script_fini(&script);
+	print_sum(&sum);
+	return sum.violation[0] != 0;
+}
+
+static int replay(const char *path)
+{
+	struct sim_script script;
+	struct sim_result result;
+	FILE *f = fopen(path, "r");
+	unsigned line = 0;
+	int rc;
+
+	if (!f) {
+		fprintf(stderr, "%s: %s\n", path, strerror(errno));
+		return 2;
+	}
+	rc = script_read(f, &script, &line);
+	fclose(f);
+	if (rc < 0) {
+		fprintf(stderr, "%s:%u: no such command or setting\n", path, line);
+		return 2;
+	}
+	isolate_script(&script, 600, true, &result);
+	printf("hash %016" PRIx64 "%s%s\n", result.hash, result.violation[0] ? ": " : "", result.violation);
+	print_sum(&result);
+	script_fini(&script);
+	return result.violation[0] != 0;
+}
+
+static int usage(void)
+{
+	fputs("usage: sim [--seed N] [--seconds S] [--most SEEDS] [--jobs N] [--failures DIR]\n"
+	      "       sim --replay FILE | --exhaustive OPERATIONS | --bugs\n",
+	      stderr);
+	return 2;
+}
+
+int main(int argc, char **argv)
+{
+	static const struct option options[] = {
+		{"seed", 1, NULL, 's'},	      {"seconds", 1, NULL, 't'}, {"most", 1, NULL, 'm'},
+		{"jobs", 1, NULL, 'j'},	      {"replay", 1, NULL, 'r'},	 {"failures", 1, NULL, 'f'},
+		{"exhaustive", 1, NULL, 'x'}, {"bugs", 0, NULL, 'b'},	 {0}};
+	struct settings o = {.seed = 1, .most = UINT64_MAX / 2, .seconds = 60, .failures = "sim-failures"};
+	int c;
+
+	o.jobs = (unsigned)sysconf(_SC_NPROCESSORS_ONLN);
+	while ((c = getopt_long(argc, argv, "", options, NULL)) >= 0) {
+		switch (c) {
+		case 's':
+			o.seed = strtoull(optarg, NULL, 0);
+			break;
+		case 't':
+			o.seconds = strtod(optarg, NULL);
+			break;
+		case 'm':
+			o.most = strtoull(optarg, NULL, 0);
+			break;
+		case 'j':
+			o.jobs = (unsigned)strtoul(optarg, NULL, 0);
+			break;
+		case 'r':
+			o.replay = optarg;
+			break;
+		case 'f':
+			o.failures = optarg;
+			break;
+		case 'x':
+			o.exhaustive = (unsigned)strtoul(optarg, NULL, 0);
+			break;
+		case 'b':
+			o.bugs = true;
+			break;
+		default:
+			return usage();
+		}
+	}
+	if (optind < argc)
+		return usage();
+	if (o.replay)
+		return replay(o.replay);
+	if (o.bugs)
+		return plants_run(o.seed, o.seconds, o.jobs);
+	if (o.exhaustive) {
+		struct sim_result sum;
+
+		exhaustive_run(o.exhaustive, o.jobs, &sum);
+		if (sum.violation[0])
+			printf("%s\n", sum.violation);
+		print_sum(&sum);
+		return sum.violation[0] != 0;
+	}
+	return run_seeds(&o);
+}
