@@ -1,14 +1,20 @@
 /*
  * bench.h - one loop for every engine.
  *
- *	main.c          options, the list of benchmarks, rounds, tables
- *	loop.c          the workloads, run by workers that begin together
- *	histogram.c     latencies
+ *	main.c          rounds: engines in turn, so that a machine that drifts drifts for all
+ *	options.c       the command line
+ *	loop.c          workers that begin together, and what they cost
+ *	workload.h      what a workload sees: keys, values, random numbers
+ *	workloads.c     db_bench's workloads by db_bench's names
+ *	ycsb.c          YCSB A to F
+ *	usage.c         CPU time, memory, bytes that reached the disk
  *	amplification.c bytes that tables took for bytes that clients wrote, and room on disk for what is alive
+ *	histogram.c     latencies
+ *	report.c        tables and JSON lines
  *	engine_*.c      one driver per engine
  *
- * A worker is a process for an engine that serves several (shale), and a thread for one that lives in a process
- * (leveldb). Workloads and names are those of LevelDB's db_bench.
+ * An engine that serves several processes gets procs processes of `threads` threads each; one that lives in a process gets
+ * as many threads.
  */
 #ifndef SHALE_BENCH_H
 #define SHALE_BENCH_H
@@ -20,16 +26,31 @@
 
 #include "shm/base.h"
 
-enum { KEY_BYTES = 16, MAX_WORKERS = 64, MAX_ENGINES = 6 };
+enum { KEY_BYTES = 16, MAX_WORKERS = 64, MAX_ENGINES = 6, MAX_BENCHMARKS = 40, MAX_ROUNDS = 9, MAX_NUMS = 4 };
+
+struct driver;
+struct benchmark;
 
 struct bench_options {
 	uint64_t num, reads; /* keys; reads of the random reads, 0: num */
 	uint64_t value_bytes, batch;
 	uint64_t write_buffer_bytes, cache_bytes, bloom_bits;
-	uint64_t procs, rounds;
+	uint64_t procs, threads, depth; /* depth: operations in flight per worker, where the engine can */
+	uint64_t rounds;
 	uint64_t duration; /* seconds that overwrite lasts; 0: num writes */
 	bool compress, json, verify, amplification;
 	const char *folder; /* where databases go; NULL: $TMPDIR */
+};
+
+/* The whole command line. */
+struct bench_plan {
+	struct bench_options o;
+	uint64_t nums[MAX_NUMS]; /* o.num is each of them in turn */
+	unsigned num_count;
+	const struct driver *engine[MAX_ENGINES];
+	unsigned engines;
+	const struct benchmark *benchmark[MAX_BENCHMARKS];
+	unsigned benchmarks;
 };
 
 /* ---- histogram.c ---- */
@@ -51,7 +72,8 @@ uint64_t histogram_quantile(const struct histogram *h, double q);
 
 struct driver {
 	const char *name;
-	bool by_process;
+	bool by_process; /* workers may be processes */
+	unsigned max_workers; /* 0: any number */
 	/* Starts it on @database, which may not exist yet. Said why, when negative. */
 	int (*start)(const struct bench_options *o, const char *database);
 	/* Ends it, cleanly. */
@@ -60,7 +82,7 @@ struct driver {
 	void (*sample)(void);
 	void (*report)(FILE *out);
 
-	/* Bytes of tables written since start, by flushes and compactions; the log is not in it. 0 or negative. */
+	/* Bytes of tables written since start, by flushes and compactions; the log is not in it. 0 or negative. NULL: it has no tables. */
 	int (*tables_written)(uint64_t *out);
 	const char *tables_written_how;
 
@@ -78,7 +100,16 @@ struct driver {
 	int (*batch_commit)(void *s);
 	/* 0, 1 when there is none, negative. */
 	int (*get)(void *s, struct slice key);
+	/* A call that does nothing, there and back. */
+	int (*nop)(void *s);
 	int (*compact)(void *s);
+	/*
+	 * Several in flight: submit copies what it needs; reap waits until at most @left are in flight and counts what ended and what was found.
+	 * A negative answer ends the run.
+	 */
+	int (*submit_get)(void *s, struct slice key);
+	int (*submit_put)(void *s, struct slice key, struct slice value);
+	int (*reap)(void *s, unsigned left, uint64_t *ended, uint64_t *found);
 	/* One cursor per handle. */
 	int (*cursor_open)(void *s, bool fill_cache);
 	void (*cursor_first)(void *s);
@@ -94,9 +125,22 @@ struct driver {
 
 extern const struct driver shale_driver, direct_driver, leveldb_driver, rocksdb_driver, lmdb_driver, redis_driver;
 
-/* ---- loop.c ---- */
+/* ---- usage.c ---- */
 
-struct benchmark;
+struct usage {
+	double cpu_client, cpu_server; /* seconds; an engine that lives in the workers counts as client, background work included */
+	uint64_t device_bytes;	       /* written to the file system's block device, by anybody; 0: not to be known */
+	uint64_t resident_bytes;       /* of the server, or of this process */
+};
+
+/* Where databases lie; for device_bytes. */
+void usage_init(const char *folder);
+/* What was used so far. @server: 0 for none. */
+void usage_now(pid_t server, struct usage *out);
+/* Writes back what the kernel holds of the folder, so that device_bytes is whole. */
+void usage_settle(void);
+
+/* ---- loop.c ---- */
 
 /* What is there after a benchmark, once background work has come to rest. */
 struct amplification {
@@ -107,9 +151,24 @@ struct amplification {
 /* What one run of one benchmark gave. */
 struct result {
 	uint64_t operations, found, bytes, errors;
-	double seconds;
+	double seconds, cpu;
+	struct usage used;
 	struct histogram latency;
 };
+
+/* Allocates what workers share. 0 or -ENOMEM. */
+int loop_init(uint64_t max_num);
+
+/* Forgets which keys were written: the database is empty again. */
+void loop_forget(void);
+
+/* Keys that were written since. */
+uint64_t loop_keys(void);
+
+/* Runs @b on a started engine. 0 and *@out, or negative after having said why. */
+int loop_run(const struct driver *d, const struct bench_options *o, const struct benchmark *b, struct result *out);
+
+/* ---- workloads.c ---- */
 
 const struct benchmark *benchmark_find(const char *name);
 const char *benchmark_name(const struct benchmark *b);
@@ -117,19 +176,9 @@ const char *benchmark_name(const struct benchmark *b);
 bool benchmark_fresh(const struct benchmark *b);
 /* What it counts as bytes was written. */
 bool benchmark_writes(const struct benchmark *b);
+/* @d has all that it needs. */
+bool benchmark_possible(const struct benchmark *b, const struct driver *d);
 void benchmark_list(FILE *out);
-
-/* Allocates what workers share. 0 or -ENOMEM. */
-int loop_init(const struct bench_options *o);
-
-/* Forgets which keys were written: the database is empty again. */
-void loop_forget(const struct bench_options *o);
-
-/* Keys that were written since. */
-uint64_t loop_keys(const struct bench_options *o);
-
-/* Runs @b on a started engine. 0 and *@out, or negative after having said why. */
-int loop_run(const struct driver *d, const struct bench_options *o, const struct benchmark *b, struct result *out);
 
 /* ---- amplification.c ---- */
 
@@ -137,5 +186,27 @@ int loop_run(const struct driver *d, const struct bench_options *o, const struct
 int amplification_settle(const struct driver *d, uint64_t *tables_out);
 /* Bytes of the tables in @database. */
 uint64_t amplification_disk(const char *database);
+
+/* ---- report.c ---- */
+
+/* All rounds of one benchmark by one engine with one number of keys. */
+struct series {
+	double rate[MAX_ROUNDS]; /* operations per second */
+	unsigned n;
+	struct result sum;	   /* latencies and counts of all rounds */
+	struct amplification cost; /* user and tables of all rounds, live and disk of the last */
+};
+
+void series_add(struct series *s, const struct result *r);
+void report_head(const struct bench_plan *p, uint64_t num);
+/* A row, or a line of JSON, per engine that ran @b. */
+void report_benchmark(const struct bench_plan *p, uint64_t num, const struct benchmark *b, const struct series *of_engine);
+void report_amplification_head(const struct bench_plan *p);
+void report_amplification(const struct bench_plan *p, const struct benchmark *b, const struct series *of_engine);
+
+/* ---- options.c ---- */
+
+/* 0; 1 when help was asked for and given; negative after having said why. */
+int options_parse(struct bench_plan *p, int argc, char **argv);
 
 #endif

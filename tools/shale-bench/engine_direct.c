@@ -1,6 +1,6 @@
 /*
  * The engine in this process, without daemon, ring or client library: what is left of a call when nobody is crossed. The workers are
- * the daemon's own; the service thread's part is played by whichever caller holds the lock.
+ * the daemon's own; the service thread's part is played by the one worker. (The lock is for the thread that reads statistics.)
  */
 #include <errno.h>
 #include <pthread.h>
@@ -37,7 +37,7 @@ static struct {
 	struct engine_host host;
 	struct engine *engine;
 	struct workers workers;
-	pthread_mutex_t lock; /* who holds it is the service thread */
+	pthread_mutex_t lock;
 	unsigned since_pump;
 } db;
 
@@ -115,36 +115,6 @@ static int tables_written(uint64_t *out)
 	return 0;
 }
 
-static void close_session(void *p)
-{
-	struct session *s = p;
-
-	pthread_mutex_lock(&db.lock);
-	read_ctx_fini(&s->ctx);
-	pthread_mutex_unlock(&db.lock);
-	free(s->batch);
-	free(s->chunk);
-	free(s->entries);
-	free(s);
-}
-
-static void *open_session(void)
-{
-	struct session *s = calloc(1, sizeof(*s));
-
-	if (!s)
-		return NULL;
-	read_ctx_init(&s->ctx, engine_read_shared(db.engine));
-	s->chunk_cap = CHUNK_BYTES;
-	s->chunk = malloc(s->chunk_cap);
-	s->batch_cap = CHUNK_BYTES;
-	s->batch = malloc(s->batch_cap);
-	if (s->chunk && s->batch)
-		return s;
-	close_session(s);
-	return NULL;
-}
-
 /* ---- the service thread's part: with the lock ---- */
 
 static int pump(bool eager)
@@ -208,6 +178,42 @@ static int fetch(struct read_ctx *ctx)
 	while (rc == 0 && ctx->in_flight)
 		rc = io_queue_wait(db.queue, UINT64_MAX) < 0 ? -EIO : 0;
 	return rc;
+}
+
+/* ---- sessions ---- */
+
+static void close_session(void *p)
+{
+	struct session *s = p;
+
+	pthread_mutex_lock(&db.lock);
+	read_ctx_fini(&s->ctx);
+	/* An io_queue may change threads only while nothing is in flight, and the next worker is another thread. */
+	while (db.queue->in_flight || !engine_wal_idle(db.engine))
+		if (await() < 0)
+			break;
+	pthread_mutex_unlock(&db.lock);
+	free(s->batch);
+	free(s->chunk);
+	free(s->entries);
+	free(s);
+}
+
+static void *open_session(void)
+{
+	struct session *s = calloc(1, sizeof(*s));
+
+	if (!s)
+		return NULL;
+	read_ctx_init(&s->ctx, engine_read_shared(db.engine));
+	s->chunk_cap = CHUNK_BYTES;
+	s->chunk = malloc(s->chunk_cap);
+	s->batch_cap = CHUNK_BYTES;
+	s->batch = malloc(s->batch_cap);
+	if (s->chunk && s->batch)
+		return s;
+	close_session(s);
+	return NULL;
 }
 
 /* ---- calls ---- */
@@ -470,6 +476,7 @@ static int cursor_close(void *p)
 const struct driver direct_driver = {
 	.name = "engine",
 	.by_process = false,
+	.max_workers = 1,
 	.start = start,
 	.stop = stop,
 	.tables_written = tables_written,

@@ -55,7 +55,7 @@ static int start(const struct bench_options *o, const char *database)
 	if (pid == 0) {
 		prctl(PR_SET_PDEATHSIG, SIGTERM);
 		execlp("redis-server", "redis-server", "--port", "0", "--unixsocket", socket_path, "--dir", folder,
-		       "--save", "", "--appendonly", "yes", "--appendfsync", "no", "--loglevel", "warning",
+		       "--save", "", "--appendonly", "yes", "--appendfsync", "no", "--logfile", "redis.log",
 		       "--daemonize", "no", NULL);
 		_exit(127);
 	}
