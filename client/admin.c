@@ -19,7 +19,7 @@ int shale_ping(struct shale_db *db)
 
 int shale_flush(struct shale_db *db)
 {
-	const struct call call = {.what = "flush", .op = OP_FLUSH};
+	const struct call call = {.what = "flush", .op = OP_FLUSH, .takes_long = true};
 	struct answer answer;
 	int rc = check_fork(db);
 
@@ -54,7 +54,7 @@ int shale_compact(struct shale_db *db, const struct shale_compact_options *optio
 {
 	unsigned char lengths[2][VARINT64_MAX];
 	struct shale_compact_options o;
-	struct call call = {.what = "compact", .op = OP_COMPACT};
+	struct call call = {.what = "compact", .op = OP_COMPACT, .takes_long = true};
 	struct answer answer;
 	int rc = check_fork(db);
 
@@ -67,6 +67,7 @@ int shale_compact(struct shale_db *db, const struct shale_compact_options *optio
 			    REGION_LEVELS - 1);
 	call.flags = o.no_wait ? SQE_NO_WAIT : 0;
 	call.sequence = o.one_level ? (uint64_t)o.level + 1 : 0;
+	call.deadline_us = o.deadline_us;
 	call.watch = o.watch;
 	call.watch_context = o.watch_context;
 	if (rc == 0)

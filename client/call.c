@@ -38,8 +38,9 @@ enum {
 		5 * 1000 * 1000, /* past a deadline: the daemon keeps deadlines too, and its answer keeps the channel */
 	WATCH_NS = 100 * 1000 * 1000, /* between two looks of a watch */
 	OP_BITS = 8,		      /* of user_data */
-	ARENA_SLACK = 64 << 10,	      /* beside the largest request: batch and scan headers */
 	GROW_ROUNDS = 8,	      /* an answer that outgrows its room so often is no answer */
+	SHRINK_CALLS =
+		1000, /* that did not need a grown arena, until it goes: less often than a handshake would be felt */
 };
 
 /* How an attempt ended when not with an answer. */
@@ -49,12 +50,8 @@ enum { ATTEMPT_GONE = INT32_MIN };
 
 static void publish(struct channel *ch)
 {
-	const uint64_t one = 1;
-
-	if (!ring_sq_publish(&ch->ring, 1))
-		return;
-	while (write(ch->doorbell, &one, sizeof(one)) < 0 && errno == EINTR)
-		; /* EAGAIN: the counter is full, so it is ringing already */
+	if (ring_sq_publish(&ch->ring, 1))
+		channel_ring(ch);
 }
 
 /* A submission without payload whose answer nobody waits for. False when the ring is full. */
@@ -118,26 +115,38 @@ static bool spin(struct channel *ch, uint64_t id, struct cqe *out)
 	return true;
 }
 
+/* What a state of the channel means for what is in flight there. 0: it goes on. */
+static int state_ended(uint32_t state)
+{
+	return state == CHANNEL_BROKEN ? -SHALE_ESESSION : state == CHANNEL_KICKED ? -SHALE_EKICKED : 0;
+}
+
 /*
  * Waits for the completion of @id, or, when @id is 0, for room in the submission ring.
- * 0; -ETIMEDOUT; -SHALE_ESESSION (the daemon ended the session); ATTEMPT_GONE (the daemon is not there any more).
+ * 0; -ETIMEDOUT; -SHALE_ESESSION, -SHALE_EKICKED (the daemon ended the session); ATTEMPT_GONE (the daemon is not there any more).
  */
 static int await(struct channel *ch, uint64_t id, uint64_t deadline_ns, struct cqe *out)
 {
 	uint64_t slice = SLICE_MIN_NS;
+	bool slept = false;
 
 	if (id && spin(ch, id, out))
 		return 0;
 	for (;;) {
 		uint64_t now, wait;
+		int ended;
 		bool gone;
 
-		/* Look at the socket first: what a daemon completed before it died is then seen below. */
-		gone = channel_hung_up(ch);
+		/*
+		 * Look at the socket first: what a daemon completed before it died is then seen below. Not before the first
+		 * sleep, though: most sleeps end with an answer, and a look is a system call.
+		 */
+		gone = slept && channel_hung_up(ch);
 		if (take_completion(ch, id, out) || (!id && ring_sq_room(&ch->ring)))
 			return 0;
-		if (ring_client_state(&ch->ring) == CHANNEL_BROKEN)
-			return take_completion(ch, id, out) ? 0 : -SHALE_ESESSION;
+		ended = state_ended(ring_client_state(&ch->ring));
+		if (ended < 0)
+			return take_completion(ch, id, out) ? 0 : ended;
 		if (gone)
 			return ATTEMPT_GONE;
 		now = monotonic_ns();
@@ -145,6 +154,7 @@ static int await(struct channel *ch, uint64_t id, uint64_t deadline_ns, struct c
 			return -ETIMEDOUT;
 		wait = deadline_ns && deadline_ns + GRACE_NS - now < slice ? deadline_ns + GRACE_NS - now : slice;
 		ring_client_park(&ch->ring, wait);
+		slept = true;
 		slice = slice * 2 < SLICE_MAX_NS ? slice * 2 : SLICE_MAX_NS;
 	}
 }
@@ -158,7 +168,8 @@ struct progress {
 	const struct call *call;
 	size_t in_len;
 	size_t need;	      /* bytes of answer that there must be room for */
-	uint64_t deadline_ns; /* CLOCK_MONOTONIC; 0: none */
+	uint64_t deadline_us; /* the call's, or the handle's; 0: none */
+	uint64_t deadline_ns; /* the same on CLOCK_MONOTONIC; 0: none */
 	uint64_t give_up_ns;  /* when to stop waiting for a daemon; 0: it has not been missed yet */
 	bool outgrown;	      /* the usual arena was seen to be too small */
 };
@@ -166,25 +177,6 @@ struct progress {
 static size_t out_offset(const struct progress *p)
 {
 	return align_up(p->in_len, SHM_LINE);
-}
-
-/* Largest arena worth asking for. */
-static size_t arena_limit(const struct shale_db *db)
-{
-	size_t most = atomic_load_explicit(&db->max_request, memory_order_relaxed) +
-		      2 * atomic_load_explicit(&db->max_key, memory_order_relaxed) + ARENA_SLACK;
-
-	return min_size(align_up(most, SHM_PAGE), ARENA_SIZE_MAX);
-}
-
-/* An arena size that holds @need bytes, at most arena_limit(): a power of two, or the limit. */
-static size_t arena_for(const struct shale_db *db, size_t need)
-{
-	size_t size = ARENA_SIZE_MIN;
-
-	while (size < need)
-		size *= 2;
-	return min_size(max_size(size, db->arena_bytes), arena_limit(db));
 }
 
 static int too_big(const struct progress *p)
@@ -231,7 +223,7 @@ static int reconnect(struct progress *p)
 			until = p->deadline_ns;
 		if (now >= until)
 			return not_back(p, -ETIMEDOUT, &err);
-		rc = channel_connect(p->db, p->ch, p->outgrown ? arena_for(p->db, need) : p->db->arena_bytes,
+		rc = channel_connect(p->db, p->ch, 0, p->outgrown ? arena_for(p->db, need) : p->db->arena_bytes,
 				     (unsigned)((until - now) / 1000000 + 1), &err);
 		if (rc == 0 && need <= p->ch->arena_size)
 			return 0;
@@ -249,6 +241,19 @@ static int reconnect(struct progress *p)
 	}
 }
 
+/* Whether a grown arena has not been needed for long. Where it still is, the next call says so and it grows again. */
+static bool shrink_due(const struct channel *ch)
+{
+	return unlikely(ch->usual_arena < ch->arena_size) && ch->small_calls >= SHRINK_CALLS;
+}
+
+/* Remembers whether a grown arena was worth its memory: @used bytes of it were needed. */
+static void note_use(struct channel *ch, size_t used)
+{
+	if (unlikely(ch->usual_arena < ch->arena_size))
+		ch->small_calls = used > ch->usual_arena ? 0 : ch->small_calls + 1;
+}
+
 /* Sees to a usable channel with room for the request. */
 static int prepare(struct progress *p)
 {
@@ -264,7 +269,7 @@ static int prepare(struct progress *p)
 		if (unlikely(state == CHANNEL_BROKEN))
 			return -SHALE_ESESSION;
 		p->outgrown = need > ch->arena_size;
-		if (likely(state == CHANNEL_OPEN && !p->outgrown))
+		if (likely(state == CHANNEL_OPEN && !p->outgrown && !shrink_due(ch)))
 			return 0;
 		channel_close(ch, false);
 	}
@@ -298,6 +303,7 @@ static void submit(struct progress *p, uint64_t id, uint32_t *out_len)
 		.in_len = (uint32_t)p->in_len,
 		.out_off = *out_len ? out_off : 0,
 		.out_len = *out_len,
+		.extra_len = call->extra_len,
 		.sequence = call->snapshot ? call->snapshot->sequence : call->sequence,
 		.deadline_ns = p->deadline_ns,
 	};
@@ -331,6 +337,8 @@ static int await_watched(const struct progress *p, uint64_t id, struct cqe *cqe)
 		if (rc == ATTEMPT_GONE && cancelled)
 			return -ECANCELED; /* not to be begun again with another daemon */
 		if (rc != -ETIMEDOUT)
+			return rc;
+		if (p->deadline_ns && monotonic_ns() >= p->deadline_ns + GRACE_NS)
 			return rc;
 		if (!cancelled && p->call->watch(p->call->watch_context))
 			cancelled = send_cancel(p->ch, id);
@@ -398,9 +406,16 @@ static int lost(struct progress *p, int rc, bool taken)
 			    "something in this "
 			    "process wrote over shared memory; the next call opens a new session",
 			    p->call->what, p->db->path);
+	case -SHALE_EKICKED:
+		return fail(p->db, rc,
+			    "%s: an administrator ended this session with the daemon on %s (`shalectl kick`)%s; the "
+			    "next call "
+			    "opens a new one",
+			    p->call->what, p->db->path,
+			    p->call->write && taken ? "; the write may or may not have been applied" : "");
 	case -ETIMEDOUT:
 		return fail(p->db, rc, "%s: no answer from the daemon on %s before the deadline of %llu us%s",
-			    p->call->what, p->db->path, (unsigned long long)p->call->deadline_us,
+			    p->call->what, p->db->path, (unsigned long long)p->deadline_us,
 			    p->call->write ? "; the write may still be applied" : "");
 	default:
 		return fail_answer(p->db, p->call->what, rc);
@@ -437,8 +452,9 @@ static int channel_call(struct shale_db *db, struct channel *ch, const struct ca
 
 	for (unsigned i = 0; i < call->parts; i++)
 		p.in_len += call->part[i].size;
-	if (call->deadline_us)
-		p.deadline_ns = monotonic_ns() + min_size(call->deadline_us, UINT64_MAX / 4000) * 1000;
+	p.deadline_us = call->deadline_us || call->takes_long ? call->deadline_us : db->deadline_us;
+	if (p.deadline_us)
+		p.deadline_ns = deadline_after(p.deadline_us);
 	for (;;) {
 		uint32_t out_len = 0;
 		bool taken = false;
@@ -467,6 +483,7 @@ static int channel_call(struct shale_db *db, struct channel *ch, const struct ca
 				return rc;
 			continue;
 		}
+		note_use(ch, out_offset(&p) + (cqe.res == 0 ? cqe.len : 0));
 		*out = (struct answer){cqe.res, cqe.flags, cqe.len, ch->arena + out_offset(&p), cqe.sequence};
 		return cqe.res;
 	}

@@ -17,6 +17,7 @@
 enum {
 	MAIN_ENTRIES = 64, /* the main session sends requests without payload: a small ring and the smallest arena do */
 	BACKOFF_MAX_MS = 50,
+	ARENA_SLACK = 64 << 10, /* beside the largest request: batch and scan headers */
 };
 
 void channel_init(struct channel *ch)
@@ -111,7 +112,7 @@ static int adopt(struct shale_db *db, struct channel *ch, const struct welcome *
 	return 0;
 }
 
-int channel_connect(struct shale_db *db, struct channel *ch, size_t arena_size, unsigned timeout_ms,
+int channel_connect(struct shale_db *db, struct channel *ch, uint32_t entries, size_t arena_size, unsigned timeout_ms,
 		    struct err_info *err)
 {
 	bool is_main = ch == &db->main;
@@ -121,7 +122,7 @@ int channel_connect(struct shale_db *db, struct channel *ch, size_t arena_size, 
 		.abi = SHM_ABI,
 		.flags = db->read_only ? HELLO_READ_ONLY : 0,
 		.fingerprint = layout_fingerprint(),
-		.ring_entries = is_main ? MAIN_ENTRIES : 0,
+		.ring_entries = is_main ? MAIN_ENTRIES : entries,
 		.arena_size = is_main ? ARENA_SIZE_MIN : arena_size,
 	};
 	int fds[WELCOME_FDS], rc, socket;
@@ -137,9 +138,16 @@ int channel_connect(struct shale_db *db, struct channel *ch, size_t arena_size, 
 	rc = adopt(db, ch, &w, fds, err);
 	close(fds[0]); /* the mappings hold the memory */
 	close(fds[1]);
-	if (rc < 0)
+	if (rc < 0) {
 		channel_close(ch, false);
-	return rc;
+		return rc;
+	}
+	if (!is_main && !entries && arena_size == db->arena_bytes)
+		atomic_store_explicit(&db->usual_arena, ch->arena_size, memory_order_relaxed);
+	ch->usual_arena = atomic_load_explicit(&db->usual_arena, memory_order_relaxed);
+	if (ch->usual_arena == 0 || is_main || entries)
+		ch->usual_arena = ch->arena_size;
+	return 0;
 }
 
 bool channel_hung_up(const struct channel *ch)
@@ -147,6 +155,33 @@ bool channel_hung_up(const struct channel *ch)
 	struct pollfd p = {.fd = ch->socket, .events = POLLRDHUP};
 
 	return poll(&p, 1, 0) > 0 && (p.revents & (POLLRDHUP | POLLHUP | POLLERR | POLLNVAL));
+}
+
+/* Largest arena worth asking for. */
+size_t arena_limit(const struct shale_db *db)
+{
+	size_t most = atomic_load_explicit(&db->max_request, memory_order_relaxed) +
+		      2 * atomic_load_explicit(&db->max_key, memory_order_relaxed) + ARENA_SLACK;
+
+	return min_size(align_up(most, SHM_PAGE), ARENA_SIZE_MAX);
+}
+
+/* An arena size that holds @need bytes, at most arena_limit(): a power of two, or the limit. */
+size_t arena_for(const struct shale_db *db, size_t need)
+{
+	size_t size = ARENA_SIZE_MIN;
+
+	while (size < need)
+		size *= 2;
+	return min_size(max_size(size, db->arena_bytes), arena_limit(db));
+}
+
+void channel_ring(const struct channel *ch)
+{
+	const uint64_t one = 1;
+
+	while (write(ch->doorbell, &one, sizeof(one)) < 0 && errno == EINTR)
+		; /* EAGAIN: the counter is full, so it is ringing already */
 }
 
 bool connect_may_retry(int rc)

@@ -35,6 +35,8 @@ struct channel {
 	void *base;   /* mapping of the whole segment */
 	size_t size;
 	unsigned char boot_id[16]; /* which run of the daemon */
+	size_t usual_arena;        /* what is usual on this handle; a larger one was needed once */
+	unsigned small_calls;      /* so many in a row did not need it */
 };
 
 /*
@@ -61,6 +63,8 @@ struct shale_db {
 	bool read_only;
 	bool one_core;			     /* a spin could only delay the daemon's answer */
 	size_t arena_bytes;		     /* wanted; 0: the daemon's default */
+	uint64_t deadline_us;		     /* of calls that have none; 0: none */
+	_Atomic size_t usual_arena;	     /* what the daemon gives a lane that asks for nothing special. relaxed */
 	_Atomic size_t max_key, max_request; /* bytes; from the last WELCOME. relaxed: each stands by itself */
 	struct lane *lanes;		     /* guarded by lanes_lock */
 
@@ -113,14 +117,20 @@ static inline int check_fork(const struct shale_db *db)
 
 /* ---- channel.c ---- */
 
+/* The moment in CLOCK_MONOTONIC that is @us from now. */
+static inline uint64_t deadline_after(uint64_t us)
+{
+	return monotonic_ns() + min_size(us, UINT64_MAX / 4000) * 1000;
+}
+
 /* A channel that is not connected. */
 void channel_init(struct channel *ch);
 
 /*
- * One handshake: connects @ch (not connected) with room for @arena_size bytes (0: the default), waiting at most @timeout_ms. The
- * main session also maps the region, replacing db->region. 0, or a failure with words; @ch is then still unconnected.
+ * One handshake: connects @ch (not connected) with @entries (0: the default) and room for @arena_size bytes (0: the default), waiting
+ * at most @timeout_ms. The main session also maps the region, replacing db->region. 0, or a failure with words; @ch is then still unconnected.
  */
-int channel_connect(struct shale_db *db, struct channel *ch, size_t arena_size, unsigned timeout_ms,
+int channel_connect(struct shale_db *db, struct channel *ch, uint32_t entries, size_t arena_size, unsigned timeout_ms,
 		    struct err_info *err);
 
 /* Ends the session. In a forked child (@forked) only this process's descriptors go: the parent's session is not touched. */
@@ -135,6 +145,13 @@ bool channel_hung_up(const struct channel *ch);
 /* Nobody listens there, or nobody yet: worth another try. */
 bool connect_may_retry(int rc);
 
+/* Arena that holds @need bytes, at most what the daemon gives: a power of two, or that limit. */
+size_t arena_limit(const struct shale_db *db);
+size_t arena_for(const struct shale_db *db, size_t need);
+
+/* Writes the doorbell of a daemon that sleeps. */
+void channel_ring(const struct channel *ch);
+
 /* Sleeps for the backoff step *@step_ms (at most until @until_ns) and doubles it, up to 50 ms. */
 void backoff(unsigned *step_ms, uint64_t until_ns);
 
@@ -148,7 +165,9 @@ struct call {
 	uint16_t op, flags;
 	bool write;	   /* must not be repeated once the daemon has taken it */
 	bool length_only;  /* the answer's length is enough */
+	bool takes_long;   /* the handle's deadline is not meant for it */
 	bool same_session; /* of no use in a later session than the present one: -SHALE_EOUSTED instead of a reconnect */
+	uint32_t extra_len; /* of the payload: conditions of a write */
 	unsigned parts;
 	struct slice part[CALL_PARTS]; /* gathered into the arena, in this order */
 	size_t out_want;	       /* room for the answer that would be nice: taken as far as the arena goes */
@@ -164,7 +183,7 @@ struct call {
 struct answer {
 	int res;
 	uint16_t flags;		    /* CQE_… */
-	size_t len;		    /* bytes of the answer */
+	size_t len;		    /* bytes of the answer; SHALE_MISMATCH: which condition */
 	const unsigned char *bytes; /* in the arena: valid until this thread's next call */
 	uint64_t sequence;
 };
@@ -197,7 +216,7 @@ int options_copy(const struct shale_db *db, void *to, size_t to_size, const void
 
 /* ---- snapshot.c ---- */
 
-/* Pins the present state in the caller's memory. As shale_snapshot_take. */
-int snapshot_take(struct shale_db *db, uint64_t deadline_us, struct shale_snapshot *out);
+/* Pins the present state in the caller's memory, for @lease_ms at most (0: the daemon's longest). As shale_snapshot_take. */
+int snapshot_take(struct shale_db *db, unsigned lease_ms, uint64_t deadline_us, struct shale_snapshot *out);
 
 #endif

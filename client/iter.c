@@ -29,7 +29,8 @@ struct shale_iter {
 	struct shale_snapshot own;	       /* pinned for this iterator, when @snapshot is it */
 	const struct shale_snapshot *snapshot; /* what it reads */
 	struct shale_read_options options;
-	unsigned char *chunk; /* owned */
+	unsigned char *prefix; /* owned: the prefix, then the smallest key after all that begin with it; NULL: none */
+	unsigned char *chunk;  /* owned */
 	size_t chunk_len, chunk_room;
 	size_t next;  /* offset of the entry after the current one */
 	size_t want;  /* size of the next chunk to ask for */
@@ -304,6 +305,35 @@ const void *shale_iter_value(const struct shale_iter *iter, size_t *len_out)
 
 /* ---- beginning and end ---- */
 
+/* Narrows the bounds to the keys that begin with the prefix. */
+static int apply_prefix(struct shale_iter *it)
+{
+	struct shale_read_options *o = &it->options;
+	size_t n = o->prefix_len, after = n;
+
+	if (!o->prefix || n == 0)
+		return 0;
+	it->prefix = malloc(2 * n);
+	if (!it->prefix)
+		return fail(it->db, -ENOMEM, "iterator: no memory for a prefix of %zu bytes", n);
+	memcpy(it->prefix, o->prefix, n);
+	memcpy(it->prefix + n, o->prefix, n);
+	if (!o->lower || slice_compare(lower(it), slice_of(it->prefix, n)) < 0) {
+		o->lower = it->prefix;
+		o->lower_len = n;
+	}
+	while (after > 0 && it->prefix[n + after - 1] == 0xff)
+		after--;
+	if (after == 0)
+		return 0; /* bytes of 0xff alone: nothing comes after them */
+	it->prefix[n + after - 1]++;
+	if (!o->upper || slice_compare(slice_of(it->prefix + n, after), upper(it)) < 0) {
+		o->upper = it->prefix + n;
+		o->upper_len = after;
+	}
+	return 0;
+}
+
 int shale_iter_open(struct shale_db *db, const struct shale_read_options *options, struct shale_iter **iter_out)
 {
 	struct shale_iter *it;
@@ -318,13 +348,17 @@ int shale_iter_open(struct shale_db *db, const struct shale_read_options *option
 	rc = options_copy(db, &it->options, sizeof(it->options), options);
 	if (rc < 0)
 		goto fail;
-	if (it->options.lower_len > UINT32_MAX || it->options.upper_len > UINT32_MAX) {
-		rc = fail(db, -E2BIG, "iterator: a bound is longer than 4 GiB");
+	if (it->options.lower_len > UINT32_MAX || it->options.upper_len > UINT32_MAX ||
+	    it->options.prefix_len > UINT32_MAX) {
+		rc = fail(db, -E2BIG, "iterator: a bound or prefix is longer than 4 GiB");
 		goto fail;
 	}
+	rc = apply_prefix(it);
+	if (rc < 0)
+		goto fail;
 	it->snapshot = it->options.snapshot;
 	if (!it->snapshot) {
-		rc = snapshot_take(db, it->options.deadline_us, &it->own);
+		rc = snapshot_take(db, 0, it->options.deadline_us, &it->own);
 		if (rc < 0)
 			goto fail;
 		it->snapshot = &it->own;
@@ -332,6 +366,7 @@ int shale_iter_open(struct shale_db *db, const struct shale_read_options *option
 	*iter_out = it;
 	return 0;
 fail:
+	free(it->prefix);
 	free(it);
 	return rc;
 }
@@ -346,5 +381,6 @@ void shale_iter_close(struct shale_iter *iter)
 		pthread_mutex_unlock(&iter->db->main_lock);
 	}
 	free(iter->chunk);
+	free(iter->prefix);
 	free(iter);
 }

@@ -27,11 +27,10 @@ int check_key(const struct shale_db *db, const char *what, const void *key, size
 }
 
 int write_prepare(const struct shale_db *db, const char *what, const struct shale_write_options *options, size_t size,
-		  struct call *call)
+		  struct shale_write_options *o, struct call *call)
 {
 	size_t max = atomic_load_explicit(&db->max_request, memory_order_relaxed);
-	struct shale_write_options o;
-	int rc = options_copy(db, &o, sizeof(o), options);
+	int rc = options_copy(db, o, sizeof(*o), options);
 
 	if (unlikely(rc < 0))
 		return rc;
@@ -46,15 +45,14 @@ int write_prepare(const struct shale_db *db, const char *what, const struct shal
 	*call = (struct call){
 		.what = what,
 		.op = OP_WRITE,
-		.flags = (uint16_t)((o.sync ? SQE_SYNC : 0) | (o.no_slowdown ? SQE_NO_SLOWDOWN : 0)),
+		.flags = (uint16_t)((o->sync ? SQE_SYNC : 0) | (o->no_slowdown ? SQE_NO_SLOWDOWN : 0)),
 		.write = true,
-		.deadline_us = o.deadline_us,
+		.deadline_us = o->deadline_us,
 	};
 	return 0;
 }
 
-/* Batch header and the start of its only record, as far as the key. */
-static size_t frame(unsigned char *dst, unsigned type, size_t key_len)
+size_t write_frame(unsigned char dst[FRAME_MAX], unsigned type, size_t key_len)
 {
 	unsigned char *p = batch_begin(dst);
 
@@ -63,8 +61,7 @@ static size_t frame(unsigned char *dst, unsigned type, size_t key_len)
 	return (size_t)(varint32_put(p, (uint32_t)key_len) - dst);
 }
 
-/* Bytes of a batch with this one write; enough of them to be refused when the sum would overflow. */
-static size_t put_size(size_t key_len, size_t value_len)
+size_t write_put_size(size_t key_len, size_t value_len)
 {
 	return value_len > UINT32_MAX ? value_len : BATCH_HEADER_SIZE + batch_put_size(key_len, value_len);
 }
@@ -72,7 +69,8 @@ static size_t put_size(size_t key_len, size_t value_len)
 int shale_put(struct shale_db *db, const struct shale_write_options *options, const void *key, size_t key_len,
 	      const void *value, size_t value_len)
 {
-	unsigned char head[BATCH_HEADER_SIZE + 1 + VARINT64_MAX], middle[VARINT64_MAX];
+	unsigned char head[FRAME_MAX], middle[VARINT64_MAX];
+	struct shale_write_options o;
 	struct answer answer;
 	struct call call;
 	int rc = check_fork(db);
@@ -84,10 +82,10 @@ int shale_put(struct shale_db *db, const struct shale_write_options *options, co
 		return rc;
 	if (unlikely(!value && value_len))
 		return fail(db, -EINVAL, "put: the value is NULL but %zu bytes long", value_len);
-	rc = write_prepare(db, "put", options, put_size(key_len, value_len), &call);
+	rc = write_prepare(db, "put", options, write_put_size(key_len, value_len), &o, &call);
 	if (unlikely(rc < 0))
 		return rc;
-	call.part[0] = slice_of(head, frame(head, BATCH_PUT, key_len));
+	call.part[0] = slice_of(head, write_frame(head, BATCH_PUT, key_len));
 	call.part[1] = slice_of(key, key_len);
 	call.part[2] = slice_of(middle, (size_t)(varint32_put(middle, (uint32_t)value_len) - middle));
 	call.part[3] = slice_of(value, value_len);
@@ -97,7 +95,8 @@ int shale_put(struct shale_db *db, const struct shale_write_options *options, co
 
 int shale_delete(struct shale_db *db, const struct shale_write_options *options, const void *key, size_t key_len)
 {
-	unsigned char head[BATCH_HEADER_SIZE + 1 + VARINT64_MAX];
+	unsigned char head[FRAME_MAX];
+	struct shale_write_options o;
 	struct answer answer;
 	struct call call;
 	int rc = check_fork(db);
@@ -107,10 +106,10 @@ int shale_delete(struct shale_db *db, const struct shale_write_options *options,
 	rc = check_key(db, "delete", key, key_len);
 	if (unlikely(rc < 0))
 		return rc;
-	rc = write_prepare(db, "delete", options, BATCH_HEADER_SIZE + batch_delete_size(key_len), &call);
+	rc = write_prepare(db, "delete", options, BATCH_HEADER_SIZE + batch_delete_size(key_len), &o, &call);
 	if (unlikely(rc < 0))
 		return rc;
-	call.part[0] = slice_of(head, frame(head, BATCH_DELETE, key_len));
+	call.part[0] = slice_of(head, write_frame(head, BATCH_DELETE, key_len));
 	call.part[1] = slice_of(key, key_len);
 	call.parts = 2;
 	return call_run(db, &call, &answer);
@@ -145,7 +144,10 @@ static int get(struct shale_db *db, const struct shale_read_options *options, co
 		.snapshot = o.snapshot,
 		.deadline_us = o.deadline_us,
 	};
-	return call_run(db, &call, answer);
+	rc = call_run(db, &call, answer);
+	if (rc == 0 && o.sequence_out)
+		*o.sequence_out = answer->sequence;
+	return rc;
 }
 
 int shale_get(struct shale_db *db, const struct shale_read_options *options, const void *key, size_t key_len, void *buf,

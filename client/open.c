@@ -100,6 +100,7 @@ static struct shale_db *db_new(const char *where, const struct shale_options *o)
 	db->fork_count = atomic_load_explicit(&fork_count, memory_order_relaxed);
 	db->reconnect_ms = o->reconnect_ms ? o->reconnect_ms : RECONNECT_MS;
 	db->spin_us = o->spin_us;
+	db->deadline_us = o->deadline_us;
 	db->read_only = o->read_only != 0;
 	db->one_core = has_one_core();
 	db->arena_bytes = o->arena_bytes ? max_size(align_up(o->arena_bytes, SHM_PAGE), ARENA_SIZE_MIN) : 0;
@@ -124,7 +125,7 @@ static int first_connect(struct shale_db *db, unsigned connect_ms)
 		uint64_t now = monotonic_ns();
 		uint64_t left = now < until ? until - now : 0;
 		bool nobody, late;
-		int rc = channel_connect(db, &db->main, 0, (unsigned)(left / 1000000 + 1), &err);
+		int rc = channel_connect(db, &db->main, 0, 0, (unsigned)(left / 1000000 + 1), &err);
 
 		if (rc == 0)
 			return 0;

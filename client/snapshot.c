@@ -6,9 +6,10 @@
 
 #include "client/internal.h"
 
-int snapshot_take(struct shale_db *db, uint64_t deadline_us, struct shale_snapshot *out)
+int snapshot_take(struct shale_db *db, unsigned lease_ms, uint64_t deadline_us, struct shale_snapshot *out)
 {
-	const struct call call = {.what = "snapshot", .op = OP_SNAPSHOT, .deadline_us = deadline_us};
+	const struct call call = {
+		.what = "snapshot", .op = OP_SNAPSHOT, .sequence = lease_ms, .deadline_us = deadline_us};
 	struct answer answer;
 	int rc;
 
@@ -26,15 +27,24 @@ int snapshot_take(struct shale_db *db, uint64_t deadline_us, struct shale_snapsh
 
 int shale_snapshot_take(struct shale_db *db, struct shale_snapshot **snapshot_out)
 {
+	return shale_snapshot_take_with(db, NULL, snapshot_out);
+}
+
+int shale_snapshot_take_with(struct shale_db *db, const struct shale_snapshot_options *options,
+			     struct shale_snapshot **snapshot_out)
+{
+	struct shale_snapshot_options o;
 	struct shale_snapshot *s;
 	int rc = check_fork(db);
 
+	if (rc == 0)
+		rc = options_copy(db, &o, sizeof(o), options);
 	if (rc < 0)
 		return rc;
 	s = calloc(1, sizeof(*s));
 	if (!s)
 		return fail(db, -ENOMEM, "snapshot: out of memory");
-	rc = snapshot_take(db, 0, s);
+	rc = snapshot_take(db, o.lease_ms, o.deadline_us, s);
 	if (rc < 0) {
 		free(s);
 		return rc;

@@ -100,6 +100,13 @@ uint32_t ring_client_state(const struct ring_client *ring);
  */
 int ring_client_park(struct ring_client *ring, uint64_t timeout_ns);
 
+/*
+ * Asks to be woken over the socket (PARK_SOCKET) with @ticket, which must be a new one: one byte comes when a completion does. True: it will. False: there is
+ * something to read, or news of the state, now, and nothing was asked for. ring_client_disarm takes it back; a byte may come all the same.
+ */
+bool ring_client_arm(struct ring_client *ring, uint32_t ticket);
+void ring_client_disarm(struct ring_client *ring);
+
 /* ---- daemon ---- */
 
 /*

@@ -146,3 +146,23 @@ int ring_client_park(struct ring_client *ring, uint64_t timeout_ns)
 	atomic_store_explicit(&ring->mine->parked, 0, memory_order_relaxed);
 	return rc;
 }
+
+bool ring_client_arm(struct ring_client *ring, uint32_t ticket)
+{
+	uint32_t tail;
+
+	assert(ticket >= PARK_SOCKET);
+	/* seq_cst twice, as in ring_client_park(): either the daemon sees the ticket and sends, or we see its tail. */
+	atomic_store_explicit(&ring->mine->parked, ticket, memory_order_seq_cst);
+	tail = atomic_load_explicit(&ring->theirs->cq_tail, memory_order_seq_cst);
+	if (!unread(ring, tail) && !state_is_news(ring))
+		return true;
+	ring_client_disarm(ring);
+	return false;
+}
+
+void ring_client_disarm(struct ring_client *ring)
+{
+	/* Relaxed: a daemon that still sees the ticket sends a byte that is drained with the next one. */
+	atomic_store_explicit(&ring->mine->parked, PARK_AWAKE, memory_order_relaxed);
+}

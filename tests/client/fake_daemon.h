@@ -36,6 +36,7 @@ enum fake_mood {
 	MOOD_DIE_TAKEN,	   /* takes the next request that is not a NOP, does it, and dies without answering */
 	MOOD_DIE_UNTAKEN,  /* dies when there is a request to take */
 	MOOD_BREAK,	   /* declares the channel broken on the next request */
+	MOOD_KICK,	   /* an administrator ends the session at the next request */
 	MOOD_CLOSING,	   /* declares itself closing, completes what it took, dies */
 	MOOD_GARBAGE_SCAN, /* chunks of random bytes */
 	MOOD_CIRCLE_SCAN,  /* always the first chunk again */
@@ -45,7 +46,7 @@ enum fake_mood {
 	MOOD_FAIL,	   /* each request fails with fake.fail_code */
 };
 
-enum { FAKE_SESSIONS = 64, FAKE_PINS = 64 };
+enum { FAKE_SESSIONS = 64, FAKE_PINS = 64, FAKE_HELD = 4096 };
 
 struct fake_entry {
 	struct slice key, value; /* owned */
@@ -64,8 +65,9 @@ struct fake_session {
 	bool broken; /* declared so; not served any more */
 	uint64_t id, pins[FAKE_PINS];
 	unsigned pin_count;
-	struct sqe held[RING_ENTRIES_MIN]; /* MOOD_LATE */
+	struct sqe held[FAKE_HELD]; /* MOOD_LATE */
 	unsigned held_count;
+	uint32_t ticket; /* the last one that was answered by a byte */
 };
 
 struct fake {
@@ -75,7 +77,7 @@ struct fake {
 	size_t max_request, max_key, arena; /* as WELCOME tells them; arena: the default size */
 	unsigned spin_us;
 	/* counted, for tests to look at */
-	_Atomic unsigned sessions, handshakes, requests, writes, pins, largest_arena;
+	_Atomic unsigned sessions, handshakes, requests, writes, pins, largest_arena, last_lease;
 
 	/* the thread's */
 	pthread_t thread;
@@ -88,6 +90,12 @@ struct fake {
 	size_t entry_count, entry_room;
 	uint64_t sequence, next_session;
 };
+
+/* fake_ops.c: does what @sqe asks for and fills @cqe but its user_data. */
+void fake_request(struct fake *f, struct fake_session *s, const struct sqe *sqe, struct cqe *cqe);
+
+/* Wrong answers to a scan, in the moods for it. */
+void fake_bad_scan(struct fake *f, struct fake_session *s, const struct sqe *sqe, int mood, struct cqe *cqe);
 
 /* A fake on @path with usual limits, not started. Freed by fake_free, which also stops it. */
 struct fake *fake_new(const char *path);

@@ -209,7 +209,7 @@ START_TEST(options_of_other_releases)
 	struct {
 		struct shale_write_options known;
 		uint64_t unknown;
-	} newer = {{sizeof(newer), 0, 0, 0}, 0};
+	} newer = {{.struct_size = sizeof(newer)}, 0};
 	struct shale_write_options older = SHALE_WRITE_OPTIONS_INIT;
 
 	ck_ok(shale_put(s.db, &newer.known, "k", 1, "v", 1));
