@@ -183,7 +183,7 @@ unsigned pending_check_underway(struct service *svc)
 	struct list *l;
 
 	if (rc == WRITE_UNDERWAY)
-		return 0;
+		return engine_write_busy(svc->engine);
 	svc->large_underway = false;
 	svc->stall_look = true; /* who waited for its end */
 	l = list_pop(&svc->underway);

@@ -295,6 +295,8 @@ static void service_sleep(struct service *svc)
 		service_fail(svc, rc);
 		return;
 	}
+	if (unlikely(engine_write_busy(svc->engine)))
+		return;
 	if (svc->stats_changed)
 		stats_publish(svc);
 	clogged = roster_look_at_clogged(svc);

@@ -92,7 +92,7 @@ void engine_abandon(struct engine *e);
  * -EAGAIN with *@why_out (DELAY_… bits of shm/layout.h): cannot be taken now, try again after progress; -EBADMSG, -E2BIG: refused;
  * -ENOSPC: the disk is full; -SHALE_EFAILED: stopped after an I/O error.
  *
- * WRITE_UNDERWAY: the batch is larger than the WAL's ring holds. It was copied and checked, and is the engine's now; @batch is not looked at again. Each
+ * WRITE_UNDERWAY: the batch is larger than the WAL's ring holds, or has more records than can be inserted at once. It was copied and checked, and is the engine's now; @batch is not looked at again. Each
  * engine_pump() takes it further: room in log and memtable, then through the ring as that drains, then visible. Until engine_write_result()
  * has told its end, every other write and every flush is answered -EAGAIN (DELAY_LOG): so nothing comes between.
  */
@@ -105,6 +105,9 @@ int engine_write(struct engine *e, const void *batch, size_t size, uint64_t *seq
  * gives them, or the failure, after which nothing of it is visible (-ENOSPC, -ENOMEM, -SHALE_EFAILED). -ENOENT when there is none.
  */
 int engine_write_result(struct engine *e, uint64_t *sequence_out, uint64_t *position_out);
+
+/* True while the write under way needs nothing but engine_pump() to get on: no time to sleep. */
+bool engine_write_busy(const struct engine *e);
 
 /* Makes positions up to @position durable as soon as may be; engine_synced tells when. */
 void engine_want_sync(struct engine *e, uint64_t position);

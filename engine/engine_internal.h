@@ -50,7 +50,7 @@ struct quarantined {
 
 /* A batch that is larger than the WAL's ring, on its way (write_large.c). The service thread's alone. */
 struct large_write {
-	enum { LARGE_NONE, LARGE_TAKEN, LARGE_PASSING, LARGE_ENDED } state;
+	enum { LARGE_NONE, LARGE_TAKEN, LARGE_PASSING, LARGE_INSERTING, LARGE_ENDED } state;
 	unsigned char *copy; /* owned until it is visible or has failed */
 	size_t size;
 	struct batch_info info;
@@ -58,6 +58,8 @@ struct large_write {
 	bool begun;	   /* some of it is */
 	int result;	   /* ENDED */
 	uint64_t sequence, position;
+	struct batch_reader reader; /* INSERTING: what is not in the memtable yet, */
+	uint64_t next;		    /* and the first of its sequences */
 };
 
 struct engine {
@@ -190,12 +192,12 @@ uint64_t log_reserve(const struct engine_options *o);
 void write_serve_switch(struct engine *e);
 /* Makes the memtable one that a batch fits which does not fit the present one. 0; -EAGAIN with the reason; failure. */
 int write_make_room(struct engine *e, const struct batch_info *info, uint16_t *why);
-/* Inserts a checked batch, whose record is in the WAL, and makes it visible. */
-void write_insert(struct engine *e, struct slice batch, uint64_t first, uint32_t count);
+/* Makes entries up to @sequence, which are in the memtable, visible. */
+void write_publish(struct engine *e, uint64_t sequence);
 
 /* ---- write_large.c ---- */
 
-/* Takes a batch that the ring cannot hold: WRITE_UNDERWAY, or 0 (an empty one), -EAGAIN with the reason, or a refusal. Nothing is under way. */
+/* Takes a batch that the ring cannot hold, or of many records: WRITE_UNDERWAY, or 0 (an empty one), -EAGAIN with the reason, or a refusal. Nothing is under way. */
 int large_take(struct engine *e, const void *batch, size_t size, uint16_t *why);
 /* One step on, as far as it goes now. */
 void large_pump(struct engine *e);

@@ -12,7 +12,8 @@
  * A switch needs three things, asked for in LevelDB's order, and each lack has its own DELAY_ bit: a free slot for the immutable memtable, level 0
  * below its stop limit, and a log file that a worker made ready. None of them is waited for: the answer is -EAGAIN, the batch stays with its client.
  *
- * A batch larger than an ordinary memtable gets one of its own size; one that the window's ring cannot hold goes through it in parts (write_large.c).
+ * A batch larger than an ordinary memtable gets one of its own size; one that the window's ring cannot hold goes through it in parts, and one of many
+ * records into the memtable (write_large.c).
  */
 #include "engine/engine_internal.h"
 
@@ -20,6 +21,8 @@
 
 #include "engine/kill_point.h"
 #include "shm/layout.h" /* DELAY_… */
+
+enum { INSERT_MAX = 2048 }; /* records of a batch that are inserted at once */
 
 size_t memtable_arena(const struct engine_options *o)
 {
@@ -34,7 +37,7 @@ uint64_t log_reserve(const struct engine_options *o)
 
 uint64_t engine_last_sequence(const struct engine *e)
 {
-	/* Acquire: the entries before their number. Pairs with the release in write_insert. */
+	/* Acquire: the entries before their number. Pairs with the release in write_publish. */
 	return atomic_load_explicit(&e->versions.last_sequence, memory_order_acquire);
 }
 
@@ -201,7 +204,13 @@ int write_make_room(struct engine *e, const struct batch_info *info, uint16_t *w
 	return memtable_switch(e, arena, true, why);
 }
 
-void write_insert(struct engine *e, struct slice batch, uint64_t first, uint32_t count)
+void write_publish(struct engine *e, uint64_t sequence)
+{
+	/* Release: the entries before their number. Pairs with engine_last_sequence. */
+	atomic_store_explicit(&e->versions.last_sequence, sequence, memory_order_release);
+}
+
+static void write_insert(struct engine *e, struct slice batch, uint64_t first, uint32_t count)
 {
 	struct batch_reader reader;
 	struct batch_record record;
@@ -211,8 +220,20 @@ void write_insert(struct engine *e, struct slice batch, uint64_t first, uint32_t
 	while (batch_reader_next(&reader, &record))
 		memtable_add(e->mem, sequence++, record.type, record.key, record.value);
 	assert(sequence == first + count);
-	/* Release: the entries before their number. Pairs with engine_last_sequence. */
-	atomic_store_explicit(&e->versions.last_sequence, sequence - 1, memory_order_release);
+	write_publish(e, sequence - 1);
+}
+
+/* @batch is to be taken as a large one. */
+static int take_large(struct engine *e, const void *batch, size_t size, uint64_t *sequence_out, uint64_t *position_out,
+		      uint16_t *why_out)
+{
+	int rc = large_take(e, batch, size, why_out);
+
+	if (rc == 0) { /* an empty one */
+		*sequence_out = engine_last_sequence(e);
+		*position_out = wal_appended(e->wal);
+	}
+	return rc;
 }
 
 int engine_write(struct engine *e, const void *batch, size_t size, uint64_t *sequence_out, uint64_t *position_out,
@@ -223,14 +244,8 @@ int engine_write(struct engine *e, const void *batch, size_t size, uint64_t *seq
 	unsigned char *copy, *place;
 	int rc = admit(e, size, why_out);
 
-	if (unlikely(rc == 0 && size > wal_record_max(e->options.wal_ring_bytes))) {
-		rc = large_take(e, batch, size, why_out);
-		if (rc != 0)
-			return rc;
-		*sequence_out = last;
-		*position_out = wal_appended(e->wal);
-		return 0;
-	}
+	if (unlikely(rc == 0 && size > wal_record_max(e->options.wal_ring_bytes)))
+		return take_large(e, batch, size, sequence_out, position_out, why_out);
 	if (rc == 0)
 		rc = reserve(e, size, why_out);
 	if (rc < 0)
@@ -250,6 +265,8 @@ int engine_write(struct engine *e, const void *batch, size_t size, uint64_t *seq
 	}
 	if (unlikely(last + info.count > SEQUENCE_MAX))
 		return -EOVERFLOW;
+	if (unlikely(info.count > INSERT_MAX)) /* its place in the ring is not taken: nothing was committed */
+		return take_large(e, copy, size, sequence_out, position_out, why_out);
 	if (unlikely(!memtable_has_room(e->mem, info.count, info.key_bytes, info.value_bytes))) {
 		if (copy ==
 		    place) { /* its place is about to belong to the old log: the copy moves, the original is not read again */

@@ -1,14 +1,17 @@
 /*
- * write_large.c - a batch that is larger than the WAL window's ring.
+ * write_large.c - a batch that is larger than the WAL window's ring, or has so many records that their insertion would keep the loop from others.
  *
- *	NONE ──engine_write──▶ TAKEN ──room in memtable and log──▶ PASSING ──last part in the ring──▶ visible: ENDED ──told──▶ NONE
- *	                         └────────── no disk space, no memory, WAL poisoned ─────────────────▶ failed:  ENDED
+ *	NONE ─engine_write─▶ TAKEN ─room in memtable and log─▶ PASSING ─last part in the ring─▶ INSERTING ─all visible─▶ ENDED ─told─▶ NONE
+ *	                       └───────── no disk space, no memory, WAL poisoned ──────────────────────────▶ failed: ENDED
  *
  * The batch is copied once, into private memory, and checked there, as any other; from then on it is the engine's, whatever becomes of its client. Its record
  * is framed into the ring as the ring drains, whole fragments at a time. Everything that can be refused is settled before the first of them (the
  * memtable, the log's space), so a record that was begun is always ended, unless the WAL fails or the process dies: then it is the torn end of
  * the last log, which recovery drops, and nobody was told that it is there. For the same reason nothing else is written
  * meanwhile: LevelDB's format has no room for another record inside of one.
+ *
+ * Its entries go into the memtable some at a time, so that reads are served meanwhile. Nobody sees any of them until the last is there: their sequences
+ * are beyond the one that readers begin at. (Millions of deletions fit into one batch; inserted in one go they stopped the daemon for ten seconds.)
  *
  * Rejected: a ring as large as the largest batch. It would take 128 MiB of /dev/shm from everybody for what few ever write.
  */
@@ -17,6 +20,9 @@
 #include <stdlib.h>
 
 #include "shm/layout.h" /* DELAY_… */
+
+/* Of the memtable's insertions in one engine_pump: about a millisecond. */
+enum { SLICE_RECORDS = 512, SLICE_BYTES = 1 << 20 };
 
 static void end(struct engine *e, int result)
 {
@@ -81,6 +87,23 @@ static bool prepare(struct engine *e)
 	return true;
 }
 
+static void insert_some(struct engine *e)
+{
+	struct large_write *lw = &e->large;
+	const unsigned char *begin = lw->reader.next;
+	struct batch_record record;
+	unsigned n = 0;
+
+	while (n < SLICE_RECORDS && lw->reader.next - begin < SLICE_BYTES && batch_reader_next(&lw->reader, &record)) {
+		memtable_add(e->mem, lw->next++, record.type, record.key, record.value);
+		n++;
+	}
+	if (lw->next <= lw->sequence)
+		return;
+	write_publish(e, lw->sequence);
+	end(e, 0);
+}
+
 void large_pump(struct engine *e)
 {
 	struct large_write *lw = &e->large;
@@ -91,13 +114,23 @@ void large_pump(struct engine *e)
 		end(e, -SHALE_EFAILED);
 		return;
 	}
+	if (lw->state == LARGE_INSERTING) {
+		insert_some(e);
+		return;
+	}
 	if (lw->state == LARGE_TAKEN && !prepare(e))
 		return;
 	if (!wal_commit_part(e->wal, &lw->rest, &lw->begun))
 		return;
 	lw->position = wal_appended(e->wal);
-	write_insert(e, slice_of(lw->copy, lw->size), lw->sequence - lw->info.count + 1, lw->info.count);
-	end(e, 0);
+	lw->next = lw->sequence - lw->info.count + 1;
+	batch_reader_init(&lw->reader, slice_of(lw->copy, lw->size));
+	lw->state = LARGE_INSERTING;
+}
+
+bool engine_write_busy(const struct engine *e)
+{
+	return e->large.state == LARGE_INSERTING;
 }
 
 int engine_write_result(struct engine *e, uint64_t *sequence_out, uint64_t *position_out)
@@ -119,7 +152,7 @@ int engine_write_result(struct engine *e, uint64_t *sequence_out, uint64_t *posi
 int large_finish(struct engine *e)
 {
 	/* One that waits for a worker is not begun, and nobody was told that it would be applied. */
-	while (e->large.state == LARGE_PASSING) {
+	while (e->large.state == LARGE_PASSING || e->large.state == LARGE_INSERTING) {
 		int rc = engine_pump(e, true);
 
 		if (rc == 0 && e->large.state == LARGE_PASSING)
