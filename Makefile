@@ -267,7 +267,7 @@ help:
 	@echo '  bit-flips  each bit of a small database flipped in turn: detected, or harmless'
 	@echo '  sim        the engine on a simulated disk, with crashes and faults: SEED=1 SECONDS=60, or REPLAY=file'
 	@echo '  sim-exhaustive  every short sequence of operations, with a crash at every I/O;  sim-bugs: planted bugs, each must be found'
-	@echo '  bench      shale against LevelDB in process, on this machine'
+	@echo '  bench      shale beside its peers on this machine: JSON lines, ratios, a chart in build/bench (deps-bench first)'
 	@echo '  install    into PREFIX ($(PREFIX)), below DESTDIR; uninstall takes it away'
 	@echo '  deps       installs the Debian packages, or prints the line that does; called by itself'
 	@echo '  deps-ci    the same for what CI checks beside the tests: fuzzers, models, valgrind, file systems'

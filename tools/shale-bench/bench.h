@@ -11,6 +11,7 @@
  *	amplification.c bytes that tables took for bytes that clients wrote, and room on disk for what is alive
  *	histogram.c     latencies
  *	report.c        tables and JSON lines
+ *	render.c        JSON lines of many runs as Markdown and SVG
  *	engine_*.c      one driver per engine
  *
  * An engine that serves several processes gets procs processes of `threads` threads each; one that lives in a process gets
@@ -51,6 +52,7 @@ struct bench_plan {
 	unsigned engines;
 	const struct benchmark *benchmark[MAX_BENCHMARKS];
 	unsigned benchmarks;
+	const char *render, *markdown, *svg; /* render: no run, but these two files from that one */
 };
 
 /* ---- histogram.c ---- */
@@ -203,6 +205,11 @@ void report_head(const struct bench_plan *p, uint64_t num);
 void report_benchmark(const struct bench_plan *p, uint64_t num, const struct benchmark *b, const struct series *of_engine);
 void report_amplification_head(const struct bench_plan *p);
 void report_amplification(const struct bench_plan *p, const struct benchmark *b, const struct series *of_engine);
+
+/* ---- render.c ---- */
+
+/* Reads JSON lines and writes both files. 0 or negative after having said why. */
+int render(const char *results, const char *markdown, const char *svg);
 
 /* ---- options.c ---- */
 

@@ -159,6 +159,8 @@ int main(int argc, char **argv)
 
 	if (rc)
 		return rc > 0 ? 0 : 2;
+	if (b.plan.render)
+		return render(b.plan.render, b.plan.markdown, b.plan.svg) < 0;
 	for (unsigned i = 0; i < b.plan.num_count; i++)
 		most = b.plan.nums[i] > most ? b.plan.nums[i] : most;
 	snprintf(b.folder, sizeof(b.folder), "%s/shale-bench.XXXXXX",

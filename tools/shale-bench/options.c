@@ -53,6 +53,9 @@ enum {
 	OPT_VERIFY,
 	OPT_NO_COMPRESSION,
 	OPT_AMPLIFICATION,
+	OPT_RENDER,
+	OPT_MARKDOWN,
+	OPT_SVG,
 	OPT_HELP
 };
 
@@ -66,6 +69,7 @@ static void usage(FILE *out)
 		     "  --benchmarks=LIST   of those below\n"
 		     "  --db=DIR            where databases go; default $TMPDIR or /tmp\n"
 		     "  --json --verify --no-compression\n"
+		     "  --render=FILE --markdown=FILE --svg=FILE   makes these two of the JSON lines in the first\n"
 		     "  --amplification     also waits for background work, and tells what tables took\n");
 	for (size_t i = 0; i < ARRAY_SIZE(numbers); i++)
 		fprintf(out, "  --%s=N%*s%s\n", numbers[i].name, (int)(16 - strlen(numbers[i].name)), "",
@@ -154,7 +158,7 @@ static int take_benchmarks(struct bench_plan *p, char *list)
 
 static int parse(struct bench_plan *p, int argc, char **argv)
 {
-	struct option longs[ARRAY_SIZE(numbers) + 10] = {
+	struct option longs[ARRAY_SIZE(numbers) + 13] = {
 		{"num", required_argument, NULL, OPT_NUM},
 		{"engine", required_argument, NULL, OPT_ENGINE},
 		{"benchmarks", required_argument, NULL, OPT_BENCHMARKS},
@@ -163,12 +167,15 @@ static int parse(struct bench_plan *p, int argc, char **argv)
 		{"verify", no_argument, NULL, OPT_VERIFY},
 		{"no-compression", no_argument, NULL, OPT_NO_COMPRESSION},
 		{"amplification", no_argument, NULL, OPT_AMPLIFICATION},
+		{"render", required_argument, NULL, OPT_RENDER},
+		{"markdown", required_argument, NULL, OPT_MARKDOWN},
+		{"svg", required_argument, NULL, OPT_SVG},
 		{"help", no_argument, NULL, OPT_HELP},
 	};
 	int letter, rc = 0;
 
 	for (size_t i = 0; i < ARRAY_SIZE(numbers); i++)
-		longs[9 + i] = (struct option){numbers[i].name, required_argument, NULL, OPT_NUMBER + (int)i};
+		longs[12 + i] = (struct option){numbers[i].name, required_argument, NULL, OPT_NUMBER + (int)i};
 	while (rc == 0 && (letter = getopt_long(argc, argv, "", longs, NULL)) != -1) {
 		if (letter >= OPT_NUMBER)
 			rc = take_number(&p->o, &numbers[letter - OPT_NUMBER], optarg);
@@ -178,6 +185,12 @@ static int parse(struct bench_plan *p, int argc, char **argv)
 			rc = take_engines(p, optarg);
 		else if (letter == OPT_BENCHMARKS)
 			rc = take_benchmarks(p, optarg);
+		else if (letter == OPT_RENDER)
+			p->render = optarg;
+		else if (letter == OPT_MARKDOWN)
+			p->markdown = optarg;
+		else if (letter == OPT_SVG)
+			p->svg = optarg;
 		else if (letter == OPT_DB)
 			p->o.folder = optarg;
 		else if (letter == OPT_JSON)
@@ -195,6 +208,8 @@ static int parse(struct bench_plan *p, int argc, char **argv)
 		rc = bad("not an option", argv[optind]);
 	if (rc == 0 && p->o.procs * p->o.threads > MAX_WORKERS)
 		rc = bad("too many workers", "--procs times --threads");
+	if (rc == 0 && p->render && (!p->markdown || !p->svg))
+		rc = bad("where to, by --markdown=FILE and --svg=FILE", "--render");
 	return rc;
 }
 
