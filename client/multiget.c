@@ -79,7 +79,7 @@ int multiget_decode(const unsigned char *bytes, size_t len, size_t count, struct
 	return 0;
 }
 
-/* One request for all keys. -E2BIG: they, or their values, are too much for one. */
+/* One request for all keys. -E2BIG: they, or their values, are too many or too much for one. */
 static int ask(struct shale_db *db, const struct shale_read_options *o, size_t count, const struct shale_slice *keys,
 	       struct shale_value *values, void **memory_out)
 {
@@ -95,7 +95,7 @@ static int ask(struct shale_db *db, const struct shale_read_options *o, size_t c
 	struct answer answer;
 	unsigned char *in;
 	size_t size;
-	int rc = multiget_size(db, count, keys, &size);
+	int rc = count > MULTIGET_MAX ? -E2BIG : multiget_size(db, count, keys, &size);
 
 	if (rc < 0)
 		return rc;

@@ -314,7 +314,7 @@ void shale_queue_close(struct shale_queue *queue);
  *
  * @buf NULL: the value comes in memory of its own (completion.value). sequence_out and mismatch_out must be NULL: the completion tells.
  * They never block. An operation begins at the latest with the next shale_poll, shale_wait or shale_arm.
- * Returns 0: there will be a completion; -EAGAIN: max_pending is reached, collect first; -E2BIG, -EINVAL, -EROFS, -ENOMEM, -SHALE_EFORKED: there
+ * Returns 0: there will be a completion; -EAGAIN: max_pending is reached, collect first; -E2BIG (also a multiget of more than 4096 keys), -EINVAL, -EROFS, -ENOMEM, -SHALE_EFORKED: there
  * will be none.
  */
 int shale_submit_get(struct shale_queue *queue, const struct shale_read_options *options, const void *key,

@@ -224,6 +224,8 @@ static int multiget_begin(struct service *svc, struct request *r)
 	if (rc < 0)
 		return rc;
 	count = load_le32(r->in);
+	if (count > MULTIGET_MAX)
+		return -E2BIG;
 	p = r->in + 4;
 	end = r->in + r->sqe.in_len;
 	for (uint32_t i = 0; i < count; i++) {

@@ -96,6 +96,8 @@ struct sqe {
  */
 #define SEQUENCE_EMPTY (UINT64_C(1) << 63)
 
+enum { MULTIGET_MAX = 4096 }; /* keys in one request: each costs the daemon a read, and others wait meanwhile. More: -E2BIG */
+
 /* What delayed a request: bits of cqe.delay. */
 enum {
 	DELAY_READ = 1 << 0,     /* waited for a block from disk */
