@@ -16,6 +16,7 @@
  * A manual rewrite of the bottom level (manual.c) comes here with level == output_level and no second inputs.
  */
 #include "engine/engine_internal.h"
+#include "engine/plant.h"
 #include "engine/kill_point.h"
 
 #include <stdlib.h>
@@ -78,7 +79,8 @@ static int merge_entry(struct merge *m, struct slice ikey, struct slice value, s
 		m->did.dropped_shadowed++;
 		return 0;
 	}
-	if (verdict == VERDICT_TOMBSTONE && compaction_is_base_level(&m->cursor, ikey_user(ikey))) {
+	if (verdict == VERDICT_TOMBSTONE &&
+	    (PLANT("tombstone-early") || compaction_is_base_level(&m->cursor, ikey_user(ikey)))) {
 		m->did.dropped_tombstone++; /* what is older of this key lies in the same stripe and is shadowed */
 		return 0;
 	}
@@ -285,6 +287,10 @@ static void count_work(struct engine *e, struct merge *m, uint64_t bytes_read, u
 	joblog_count(e, m->note, m->c->output_level, &m->did);
 	level->compactions++;
 	level->micros += micros;
+	for (unsigned which = 0; PLANT("deleted-in-use") && which < 2; which++) {
+		for (size_t i = 0; i < m->c->input_count[which]; i++)
+			obsolete_add(e, FILE_TABLE, m->c->inputs[which][i]->number);
+	}
 	version_installed(e);
 	pthread_mutex_unlock(&e->lock);
 }

@@ -10,6 +10,7 @@
  * One flush at a time, oldest first: level 0's order and the log number both depend on it. It never waits for a compaction.
  */
 #include "engine/engine_internal.h"
+#include "engine/plant.h"
 #include "engine/kill_point.h"
 
 #include <stdlib.h>
@@ -144,7 +145,7 @@ int flush_run(struct engine *e, struct job_note *note, struct io_queue *q, struc
 	KILL_POINT("flush_built");
 	edit_init(&edit);
 	edit.has_log_number = true;
-	edit.log_number = imm.next_log;
+	edit.log_number = PLANT("log-number-early") ? memtable_log_number(e->mem) : imm.next_log;
 	edit.has_last_sequence = true;
 	edit.last_sequence = imm.last;
 	if (meta)

@@ -17,6 +17,7 @@
  *	                       lost-NNNNNN.log.bak instead of being deleted
  */
 #include "engine/engine_internal.h"
+#include "engine/plant.h"
 #include "engine/log_exam.h"
 #include "engine/kill_point.h"
 
@@ -205,8 +206,12 @@ static int replay_insert(struct replay *r, struct slice batch, const struct batc
 			return err_set(err, rc, "no memory to replay a log");
 	}
 	batch_reader_init(&reader, batch);
-	while (batch_reader_next(&reader, &record))
-		memtable_add(r->mem, sequence++, record.type, record.key, record.value);
+	while (batch_reader_next(&reader, &record)) {
+		if (PLANT("batch-half-applied") && sequence - batch_sequence(batch.data) > info->count / 2)
+			sequence++;
+		else
+			memtable_add(r->mem, sequence++, record.type, record.key, record.value);
+	}
 	r->last = sequence - 1;
 	return 0;
 }
@@ -260,7 +265,7 @@ static int replay_records(struct replay *r, uint64_t number, uint64_t size, stru
 		const char *why = "";
 
 		verdict = record_judge(r->known, r->last, record, first, &info, &why);
-		if (verdict != RECORD_GOOD)
+		if (verdict != RECORD_GOOD && !PLANT("stale-tail"))
 			return replay_end(r, number, log_reader_record_offset(reader), size, verdict, why, err);
 		first = false;
 		if (info.count)
@@ -270,6 +275,10 @@ static int replay_records(struct replay *r, uint64_t number, uint64_t size, stru
 		r->found->records++;
 	}
 	r->found->log_bytes += log_reader_end_offset(reader);
+	if (rc == -SHALE_ECORRUPT && PLANT("stale-tail")) {
+		log_reader_skip(reader);
+		return replay_records(r, number, size, reader, err);
+	}
 	if (rc == -SHALE_ECORRUPT)
 		return replay_end(r, number, log_reader_end_offset(reader), size, RECORD_BAD, log_reader_reason(reader),
 				  err);
@@ -454,7 +463,7 @@ static int recover_window(struct replay *r, struct err_info *err)
 	struct wal_recovery window = {0};
 	/* All the memory that the host has: the process that was killed may have had a larger ring than this one is told to have. */
 	size_t size = e->host->window ? e->host->window_size : e->window_size;
-	int rc = wal_window_recover(e->env, r->queue, e->window, size, &window, err);
+	int rc = PLANT("window-ignored") ? 0 : wal_window_recover(e->env, r->queue, e->window, size, &window, err);
 
 	if (rc < 0)
 		return rc;

@@ -13,6 +13,7 @@
  * older entries of its key go with it.
  */
 #include "engine/engine_internal.h"
+#include "engine/plant.h"
 
 #include <stdlib.h>
 
@@ -91,11 +92,11 @@ int survivor_init(struct survivor *s, struct engine *e)
 
 	memset(s, 0, sizeof(*s));
 	pthread_mutex_lock(&e->lock);
-	if (e->snapshot_count) {
+	if (e->snapshot_count && !PLANT("snapshot-ignored")) {
 		s->snapshots = malloc(e->snapshot_count * sizeof(s->snapshots[0]));
 		if (s->snapshots) {
 			memcpy(s->snapshots, e->snapshots, e->snapshot_count * sizeof(s->snapshots[0]));
-			s->count = e->snapshot_count;
+			s->count = PLANT("oldest-snapshot-only") ? 1 : e->snapshot_count;
 		} else {
 			rc = -ENOMEM;
 		}

@@ -2,6 +2,7 @@
 
 #include <stdlib.h>
 
+#include "engine/plant.h"
 #include "shm/error.h"
 
 /* ---- one key ---- */
@@ -83,7 +84,9 @@ static int probe_level0(struct probe *p, const struct version *v)
 {
 	int rc = PROBE_ON;
 
-	for (size_t i = 0; i < v->count[0] && rc == PROBE_ON; i++) {
+	for (size_t n = 0; n < v->count[0] && rc == PROBE_ON; n++) {
+		size_t i = PLANT("level-0-order") ? v->count[0] - 1 - n : n;
+
 		struct file_meta *m = v->files[0][i];
 
 		if (slice_compare(p->user, ikey_user(key_buf_slice(&m->smallest))) >= 0 &&

@@ -14,6 +14,7 @@
  * A full disk is the one failure that heals: what failed is tried again, at most every RETRY_NS. Any other failure of a write or a sync
  * poisons the WAL: the kernel may have dropped the pages, and a second sync would call them safe.
  */
+#include "engine/plant.h"
 #include "engine/wal_impl.h"
 
 #include "engine/kill_point.h"
@@ -93,6 +94,8 @@ static void start_write(struct wal *w, const struct wal_file *f, uint64_t size)
 
 	wr->wal = w;
 	wr->end = w->submitted = start + size;
+	if (PLANT("drained-early"))
+		atomic_store_explicit(&w->window->drained, w->submitted, memory_order_release);
 	wr->req = (struct io_req){
 		.op = IO_WRITE,
 		.file = f->file,
@@ -162,6 +165,8 @@ static void sync_done(struct io_req *req)
 	w->syncing = false;
 	if (w->abandoned)
 		return;
+	if (req->result < 0 && PLANT("fsync-retried"))
+		return;
 	if (req->result < 0) {
 		poison(w, req->result);
 		return;
@@ -185,6 +190,10 @@ static void start_sync(struct wal *w)
 		  : w->sync_target <= w->synced || w->drained < w->sync_target)
 		return;
 	w->sync_covers = w->drained < f->end ? w->drained : f->end;
+	if (PLANT("ack-before-sync"))
+		w->synced = w->sync_covers;
+	if (PLANT("sync-not-in-order"))
+		f = wal_current(w);
 	w->sync = (struct io_req){.op = IO_FDATASYNC, .file = f->file, .done = sync_done, .context = w};
 	w->syncing = true;
 	w->flying++;

@@ -23,6 +23,7 @@
 #include <unistd.h>
 
 #include "engine/filename.h"
+#include "engine/plant.h"
 #include "engine/kill_point.h"
 #include "shm/error.h"
 
@@ -238,6 +239,8 @@ static int complete(struct recovery *r, const struct lost_log *log)
 		uint64_t ring_at = at & (r->ring_size - 1), n = log->end - at;
 
 		n = n < r->ring_size - ring_at ? n : r->ring_size - ring_at;
+		if (PLANT("window-wrap") && at != (log->base > r->drained ? log->base : r->drained))
+			ring_at += LOG_HEADER;
 		rc = io_pwrite(r->q, log->file, r->ring + ring_at, (size_t)n, at - log->base);
 		if (rc < 0)
 			return rc;
