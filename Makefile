@@ -163,7 +163,7 @@ $(OUT)/fuzz/%: $(OUT)/obj/tests/fuzz/fuzz_%.o $(call objects,$(filter-out tests/
 
 # The parking protocol of the rings, checked by spin: it holds, and each planted fault is found.
 model:
-	@tests/model/run.sh
+	@tests/model/run.sh || [ $$? = 77 ]
 
 # Which lines and branches the tests reach; fails below the floors in tests/coverage.sh.
 coverage:
