@@ -255,8 +255,9 @@ int daemon_run(const struct config *config, const char *database, const char *so
 		announce(&h);
 		rc = service_run(&h.service);
 		if (rc < 0)
-			err_set(err, -SHALE_EFAILED, "%s: stopped by an error (%s), told above", h.database,
-				shale_strerror(rc));
+			/* Its own code: what EROFS or ENOSPC means at a start, it does not mean here. */
+			rc = err_set(err, -SHALE_EFAILED, "%s: stopped by an error (%s), told above", h.database,
+				     shale_strerror(rc));
 		notify_supervisor("STOPPING=1");
 	}
 	return end(&h, rc, err);

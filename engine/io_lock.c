@@ -160,6 +160,14 @@ static int lock_file(struct io_env_real *real, const char *name, struct err_info
 	if (!fstatat(real->dirfd, name, &st, 0) && registry_holds(st.st_dev, st.st_ino))
 		return explain_conflict(real, getpid(), err);
 	fd = openat(real->dirfd, name, O_RDWR | O_CREAT | O_CLOEXEC, 0644);
+	if (fd < 0 && errno == EROFS) { /* not seen before: the kernel made it so after an error */
+		rc = err_set(err, -EROFS,
+			     "%s lies on a read-only file system; see the kernel log (dmesg) for why, remount it "
+			     "read-write or use "
+			     "another directory",
+			     real->path);
+		goto fail;
+	}
 	if (fd < 0 || fstat(fd, &st)) {
 		rc = err_set(err, -errno, "%s/%s cannot be opened: %s", real->path, name, strerror(errno));
 		goto fail;
