@@ -10,6 +10,7 @@
 #include <sys/ioctl.h>
 #include <sys/mount.h>
 #include <sys/stat.h>
+#include <sys/statvfs.h>
 #include <unistd.h>
 
 #include "tests/proc/proc.h"
@@ -52,29 +53,27 @@ static void new_boot_id(void)
 	spit(boot_id_file, text);
 }
 
-const char *loopfs_place(size_t mib)
+const char *loopfs_place(void)
+{
+	return place;
+}
+
+void loopfs_private(size_t shm_kib, size_t place_mib)
 {
 	char options[32], *dir;
 
 	if (*place)
-		return place;
-	dir = test_tmpdir();
-	snprintf(place, sizeof(place), "%s", dir);
-	free(dir);
-	snprintf(options, sizeof(options), "size=%zum,mode=755", mib);
-	ck_assert_msg(mount("none", place, "tmpfs", 0, options) == 0, "mount tmpfs: %m");
-	return place;
-}
-
-void loopfs_private(size_t shm_kib)
-{
-	char options[32];
-
+		return;
 	ck_assert_msg(unshare(CLONE_NEWNS) == 0, "unshare: %m");
 	ck_assert_msg(mount(NULL, "/", NULL, MS_REC | MS_PRIVATE, NULL) == 0, "private mounts: %m");
 	snprintf(options, sizeof(options), "size=%zuk,mode=1777", shm_kib);
 	ck_assert_msg(mount("none", "/dev/shm", "tmpfs", 0, options) == 0, "mount /dev/shm: %m");
-	snprintf(boot_id_file, sizeof(boot_id_file), "%s/boot_id", loopfs_place(2048));
+	dir = test_tmpdir();
+	snprintf(place, sizeof(place), "%s", dir);
+	free(dir);
+	snprintf(options, sizeof(options), "size=%zum,mode=755", place_mib);
+	ck_assert_msg(mount("none", place, "tmpfs", 0, options) == 0, "mount tmpfs: %m");
+	snprintf(boot_id_file, sizeof(boot_id_file), "%s/boot_id", place);
 	new_boot_id();
 	ck_assert_msg(mount(boot_id_file, "/proc/sys/kernel/random/boot_id", NULL, MS_BIND, NULL) == 0, "boot_id: %m");
 }
@@ -126,7 +125,7 @@ void loopfs_make(struct loopfs *fs, const char *type, size_t mib, const char *op
 	memset(fs, 0, sizeof(*fs));
 	fs->type = type;
 	fs->loop = -1;
-	snprintf(fs->image, sizeof(fs->image), "%s/image%u", loopfs_place(2048), made);
+	snprintf(fs->image, sizeof(fs->image), "%s/image%u", place, made);
 	snprintf(fs->root, sizeof(fs->root), "%s/%s%u", place, type, made++);
 	ck_ok(mkdir(fs->root, 0755));
 	if (strcmp(type, "tmpfs") == 0) {
@@ -179,4 +178,31 @@ void loopfs_shutdown(const struct loopfs *fs, int flush_log)
 	ck_assert_int_ge(fd, 0);
 	ck_assert_msg(ioctl(fd, _IOR('X', 125, uint32_t), &how) == 0, "shutting %s down: %m", fs->type);
 	close(fd);
+}
+
+void loopfs_fill(const char *directory, const char *name, size_t leave)
+{
+	struct statvfs vfs;
+	char path[300];
+	uint64_t size;
+	int fd;
+
+	ck_ok(statvfs(directory, &vfs));
+	size = (uint64_t)vfs.f_bavail * vfs.f_frsize;
+	snprintf(path, sizeof(path), "%s/%s", directory, name);
+	fd = open(path, O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC, 0600);
+	ck_assert_int_ge(fd, 0);
+	/* Somebody else may take some at the same time, and the file's own map some more. */
+	for (size = size > leave ? size - leave : 0; size && posix_fallocate(fd, 0, (off_t)size) == ENOSPC;)
+		size = size > 65536 ? size - 65536 : 0;
+	close(fd);
+}
+
+void loopfs_shorten(const struct loopfs *fs, size_t bytes)
+{
+	struct loop_info64 info;
+
+	ck_assert_msg(ioctl(fs->loop, LOOP_GET_STATUS64, &info) == 0, "loop status: %m");
+	info.lo_sizelimit = bytes;
+	ck_assert_msg(ioctl(fs->loop, LOOP_SET_STATUS64, &info) == 0, "loop size: %m");
 }

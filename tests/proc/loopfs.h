@@ -22,13 +22,16 @@ struct loopfs {
 /* What is missing for a file system of @type ("tmpfs", "ext4", "xfs"), or NULL. */
 const char *loopfs_missing(const char *type);
 
-/* From here on the test and its children have mounts of their own, and an empty /dev/shm of @shm_kib. */
-void loopfs_private(size_t shm_kib);
+/*
+ * From here on the test and its children have mounts of their own, an empty /dev/shm of @shm_kib, and a tmpfs of @place_mib that holds the
+ * images and mount points, so that a disk's speed is no matter.
+ */
+void loopfs_private(size_t shm_kib, size_t place_mib);
 
-/* A directory (borrowed) that holds mount points and images; a tmpfs of @mib, so that a disk's speed is no matter. */
-const char *loopfs_place(size_t mib);
+/* The path of that tmpfs; borrowed. */
+const char *loopfs_place(void);
 
-/* Makes a file system of @mib below loopfs_place(), and mounts it. @options as mount(2) takes them, or NULL. */
+/* Makes a file system of @mib there, and mounts it. @options as mount(2) takes them, or NULL. */
 void loopfs_make(struct loopfs *fs, const char *type, size_t mib, const char *options);
 void loopfs_mount(struct loopfs *fs, const char *options);
 void loopfs_unmount(struct loopfs *fs); /* waits for a killed process's last operations */
@@ -40,7 +43,16 @@ void loopfs_fini(struct loopfs *fs);
  */
 void loopfs_shutdown(const struct loopfs *fs, int flush_log);
 
+/*
+ * The device ends after @bytes (0: it is whole again): the file system does not know, and what it reads or writes beyond fails. (An image in a
+ * full tmpfs would not do: the loop driver calls a write that was cut short a success.)
+ */
+void loopfs_shorten(const struct loopfs *fs, size_t bytes);
+
 /* What else a power loss takes: shared memory, and the boot id. */
 void loopfs_reboot(void);
+
+/* Takes what is free in the directory's file system, but for @leave bytes, by a file of that name there; unlink gives it back. */
+void loopfs_fill(const char *directory, const char *name, size_t leave);
 
 #endif

@@ -26,7 +26,7 @@ static void begin(void)
 	char path[300];
 
 	if (in_memory) {
-		loopfs_private(64 << 10);
+		loopfs_private(64 << 10, 2048);
 		loopfs_make(&fs, "ext4", 128, NULL);
 		snprintf(path, sizeof(path), "%s/db", fs.root);
 	}

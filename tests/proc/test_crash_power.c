@@ -60,7 +60,7 @@ static bool prepare(const char *type, const char *window)
 		printf("skipped on %s: %s\n", type, missing);
 		return false;
 	}
-	loopfs_private(64 << 10);
+	loopfs_private(64 << 10, 2048);
 	loopfs_make(&fs, type, 64, NULL);
 	snprintf(path, sizeof(path), "%s/db", fs.root);
 	proc_init(&d, path, "engine.write_buffer=64K", "engine.max_file_size=64K", "engine.level1_size=256K",
