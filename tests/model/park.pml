@@ -237,7 +237,9 @@ active proctype client()
 		:: seen == sq_tail
 		:: else ->
 			if
+#ifndef SOCKET_ONLY
 			:: park_by_futex()
+#endif
 #ifndef FUTEX_ONLY
 			:: wait_by_socket()
 #endif

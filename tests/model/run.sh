@@ -37,6 +37,7 @@ verify protocol holds
 verify three-requests holds -DREQUESTS=3 -DFUTEX_ONLY
 verify mail holds -DPOSTER -DREQUESTS=1
 verify close holds -DCLOSE -DSLICES
+verify close-by-socket holds -DCLOSE -DSOCKET_ONLY
 verify kill holds -DKILL -DSLICES
 # What would go wrong without each of its parts.
 for fault in NO_FENCE_CLIENT_PUBLISH NO_FENCE_CLIENT_PARK NO_FENCE_DAEMON_PUBLISH NO_FENCE_DAEMON_PARK \
@@ -48,5 +49,7 @@ for fault in NO_FENCE_SLEEP NO_FENCE_POST NO_RECHECK_SLEEP; do
 	verify "$fault" fails "-D$fault" -DPOSTER -DREQUESTS=1 -DFUTEX_ONLY
 done
 # A change of state is not covered by the futex's comparison: without bounded slices it can be slept through.
-verify close-without-slices fails -DCLOSE
+verify close-without-slices fails -DCLOSE -DFUTEX_ONLY
+# By socket it cannot, and that takes the fence behind the state.
+verify NO_FENCE_STATE fails -DNO_FENCE_STATE -DCLOSE -DSOCKET_ONLY
 exit $rc
