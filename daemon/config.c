@@ -14,7 +14,7 @@
 #include "shm/layout.h"
 #include "shm/ring.h"
 
-enum type { T_SIZE, T_COUNT, T_BOOL, T_CHOICE, T_LEVELS, T_MODE, T_UIDS };
+enum type { T_SIZE, T_COUNT, T_BOOL, T_CHOICE, T_LEVELS, T_MODE, T_UIDS, T_WEIGHTS };
 
 struct key {
 	const char *section, *name;
@@ -64,6 +64,9 @@ static const struct key keys[] = {
 	 "how many times larger the target of each further level is"},
 	{"engine", "l0_compaction", T_COUNT, AT(l0_compaction), "4", 1, 1000, NULL,
 	 "files of level 0 that start a compaction"},
+	{"engine", "l0_gather", T_COUNT, AT(l0_gather), "6", 0, 1000, NULL,
+	 "files that level 0 gathers at most while they are small beside level 1, which then may hold as much as they "
+	 "do; 0: as LevelDB"},
 	{"engine", "seek_compaction", T_BOOL, AT(seek_compaction), "no", 0, 1, NULL,
 	 "compact files that cost reads a block in vain too often, as LevelDB does; it writes when nobody else does, "
 	 "and "
@@ -92,16 +95,31 @@ static const struct key keys[] = {
 	{"limits", "max_request", T_SIZE, AT(max_request), "65M", 4 * K, 1 * G, NULL,
 	 "largest write as it is encoded (a value of 64M fits the default); one that wal.ring cannot hold keeps "
 	 "others waiting while it passes"},
-	{"limits", "sessions", T_COUNT, AT(sessions), "1024", 1, REGION_SESSIONS, NULL,
+	{"limits", "sessions", T_COUNT, AT(sessions), "4096", 1, REGION_SESSIONS, NULL,
 	 "connected sessions (a thread of a client has one)"},
-	{"limits", "sessions_per_uid", T_COUNT, AT(sessions_per_uid), "512", 1, REGION_SESSIONS, NULL,
+	{"limits", "sessions_per_uid", T_COUNT, AT(sessions_per_uid), "2048", 1, REGION_SESSIONS, NULL,
 	 "of those, sessions of one user"},
 	{"limits", "memory_per_uid", T_SIZE, AT(memory_per_uid), "2G", 256 * K, 1024 * G, NULL,
 	 "shared memory (in /dev/shm) of all sessions of one user"},
 	{"limits", "snapshots", T_COUNT, AT(snapshots), "256", 1, REGION_SNAPSHOTS, NULL,
 	 "snapshots that one session may hold at a time"},
+	{"limits", "snapshots_per_uid", T_COUNT, AT(snapshots_per_uid), "512", 1, REGION_SNAPSHOTS, NULL,
+	 "snapshots that all sessions of one user may hold"},
+	{"limits", "snapshot_lease", T_COUNT, AT(snapshot_lease), "0", 0, UINT64_C(1000000000000), NULL,
+	 "milliseconds after which a snapshot ends by itself, unless its client asked for less; 0: when its session ends"},
+	{"limits", "in_flight_per_uid", T_SIZE, AT(in_flight_per_uid), "1G", 64 * K, 1024 * G, NULL,
+	 "payload of all waiting requests of one user; one more is refused"},
+	{"limits", "write_rate_per_uid", T_SIZE, AT(write_rate_per_uid), "0", 0, 64 * G, NULL,
+	 "bytes of writes per second that one user may have taken; more of them wait; 0: no limit"},
 	{"limits", "handshake_ms", T_COUNT, AT(handshake_ms), "2000", 10, 600000, NULL,
 	 "milliseconds that a new connection has to say hello"},
+	{"fairness", "turn_requests", T_COUNT, AT(turn_requests), "32", 4, 4096, NULL,
+	 "requests that are taken of one user before it is the next one's turn"},
+	{"fairness", "turn_bytes", T_SIZE, AT(turn_bytes), "256K", 4 * K, 64 * M, NULL,
+	 "bytes that these requests may bring and get; large ones are paid for by later turns"},
+	{"fairness", "weights", T_WEIGHTS, AT(weights), "", 0, 0, NULL,
+	 "users (names or numbers) with larger turns and larger shares of the write path than others, who have 1, "
+	 "as in \"alice:4 1000:2\""},
 	{"access", "mode", T_MODE, AT(mode), "0660", 0, 0777, NULL, "of the socket: who may connect at all"},
 	{"access", "uids", T_UIDS, AT(uids), "", 0, 0, NULL,
 	 "users (names or numbers) that may read and write; empty: everybody who can connect"},
@@ -114,6 +132,8 @@ static const struct key keys[] = {
 	 "requests in flight per session, when the client does not say; a power of two"},
 	{"service", "arena", T_SIZE, AT(arena), "1M", ARENA_SIZE_MIN, 1 * G, NULL,
 	 "payload memory per session, when the client does not say"},
+	{"service", "exit_when_unused", T_COUNT, AT(exit_when_unused), "0", 0, 86400000, NULL,
+	 "milliseconds without a client after which shaled ends by itself; 0: it stays"},
 	{"io", "backend", T_CHOICE, AT(backend), "auto", 0, 0, backends,
 	 "how to reach the disk; auto tries io_uring and says why when it takes posix"},
 };
@@ -179,6 +199,58 @@ static bool parse_bool(const char *s, uint64_t *out)
 	return false;
 }
 
+/* A user's number, or the number of a user's name. @why gets what is wrong; room for 128. */
+static bool parse_uid(const char *word, uid_t *out, char *why)
+{
+	struct passwd *pw;
+	uint64_t uid;
+
+	if (!parse_number(word, 10, &uid)) {
+		pw = getpwnam(word);
+		if (!pw) {
+			snprintf(why, 128, "there is no user \"%.64s\"", word);
+			return false;
+		}
+		uid = pw->pw_uid;
+	}
+	if (uid > UINT32_MAX - 1) {
+		snprintf(why, 128, "a user's number is below 2^32 - 1");
+		return false;
+	}
+	*out = (uid_t)uid;
+	return true;
+}
+
+/* "user:weight …" */
+static bool parse_weights(const char *s, struct config_weights *out, char *why)
+{
+	struct config_weights list = {0};
+	char copy[1024], *save = NULL;
+
+	if (strlen(s) >= sizeof(copy)) {
+		strcpy(why, "the list is too long");
+		return false;
+	}
+	strcpy(copy, s);
+	for (char *word = strtok_r(copy, " ,\t", &save); word; word = strtok_r(NULL, " ,\t", &save)) {
+		char *colon = strrchr(word, ':');
+		uint64_t weight;
+
+		if (list.count == CONFIG_UIDS) {
+			snprintf(why, 128, "at most %d users", CONFIG_UIDS);
+			return false;
+		}
+		if (!colon || !parse_number(colon + 1, 10, &weight) || weight < 1 || weight > CONFIG_WEIGHT_MAX)
+			return false;
+		*colon = '\0';
+		if (!parse_uid(word, &list.uid[list.count], why))
+			return false;
+		list.weight[list.count++] = (unsigned)weight;
+	}
+	*out = list;
+	return true;
+}
+
 /* @why gets what is wrong; room for 128. */
 static bool parse_uids(const char *s, struct config_uids *out, char *why)
 {
@@ -191,22 +263,12 @@ static bool parse_uids(const char *s, struct config_uids *out, char *why)
 	}
 	strcpy(copy, s);
 	for (char *word = strtok_r(copy, " ,\t", &save); word; word = strtok_r(NULL, " ,\t", &save)) {
-		struct passwd *pw;
-		uint64_t uid;
-
-		if (!parse_number(word, 10, &uid)) {
-			pw = getpwnam(word);
-			if (!pw) {
-				snprintf(why, 128, "there is no user \"%.64s\"", word);
-				return false;
-			}
-			uid = pw->pw_uid;
-		}
-		if (uid > UINT32_MAX - 1 || list.count == CONFIG_UIDS) {
-			snprintf(why, 128, "at most %d users, numbers below 2^32 - 1", CONFIG_UIDS);
+		if (list.count == CONFIG_UIDS) {
+			snprintf(why, 128, "at most %d users", CONFIG_UIDS);
 			return false;
 		}
-		list.uid[list.count++] = (uid_t)uid;
+		if (!parse_uid(word, &list.uid[list.count++], why))
+			return false;
 	}
 	*out = list;
 	return true;
@@ -277,6 +339,10 @@ static void print_allowed(char *buf, size_t cap, const struct key *k)
 	case T_UIDS:
 		snprintf(buf, cap, "user names or numbers, separated by spaces or commas");
 		break;
+	case T_WEIGHTS:
+		snprintf(buf, cap, "users and weights from 1 to %d, as in \"1000:4\", separated by spaces or commas",
+			 CONFIG_WEIGHT_MAX);
+		break;
 	case T_LEVELS:
 		used = (size_t)snprintf(buf, cap, "up to %d, separated by commas, of ", LEVELS);
 		/* fall through */
@@ -314,6 +380,8 @@ static bool parse_value(struct config *c, const struct key *k, const char *value
 		break;
 	case T_UIDS:
 		return parse_uids(value, (struct config_uids *)value_at(c, k), why);
+	case T_WEIGHTS:
+		return parse_weights(value, (struct config_weights *)value_at(c, k), why);
 	}
 	if (ok)
 		*value_at(c, k) = v;
@@ -322,7 +390,7 @@ static bool parse_value(struct config *c, const struct key *k, const char *value
 
 static void print_value(const struct config *c, const struct key *k, char *buf, size_t cap)
 {
-	uint64_t v = k->type == T_UIDS ? 0 : *value_at(c, k);
+	uint64_t v = k->type == T_UIDS || k->type == T_WEIGHTS ? 0 : *value_at(c, k);
 	size_t used = 0;
 
 	switch (k->type) {
@@ -347,6 +415,15 @@ static void print_value(const struct config *c, const struct key *k, char *buf, 
 			used += (size_t)snprintf(buf + used, cap - used, "%s%s", used ? "," : "",
 						 k->choices[(v & 15) - 1]);
 		break;
+	case T_WEIGHTS: {
+		const struct config_weights *list = (const struct config_weights *)value_at(c, k);
+
+		*buf = '\0';
+		for (unsigned i = 0; i < list->count && used < cap; i++)
+			used += (size_t)snprintf(buf + used, cap - used, "%s%u:%u", i ? " " : "",
+						 (unsigned)list->uid[i], list->weight[i]);
+		break;
+	}
 	case T_UIDS: {
 		const struct config_uids *list = (const struct config_uids *)value_at(c, k);
 
@@ -523,6 +600,9 @@ int config_check(const struct config *c, struct err_info *err)
 	if (!is_power_of_two(c->ring_entries))
 		return err_set(err, -SHALE_ECONFIG,
 			       "service.ring_entries must be a power of two, as 64, 128 or 256 are");
+	if (c->turn_bytes / c->turn_requests < 64)
+		return err_set(err, -SHALE_ECONFIG,
+			       "fairness.turn_bytes must be at least 64 times fairness.turn_requests: each request has some bytes");
 	if (c->max_key > c->max_request / 2)
 		return err_set(err, -SHALE_ECONFIG, "limits.max_key must be at most half of limits.max_request");
 	if (c->l0_slowdown < c->l0_compaction || c->l0_stop < c->l0_slowdown)
@@ -570,6 +650,14 @@ void config_write(const struct config *c, bool explain, FILE *out)
 	}
 }
 
+unsigned config_weight(const struct config *c, uid_t uid)
+{
+	for (unsigned i = 0; i < c->weights.count; i++)
+		if (c->weights.uid[i] == uid)
+			return c->weights.weight[i];
+	return 1;
+}
+
 unsigned config_cores(void)
 {
 	cpu_set_t set;
@@ -614,6 +702,7 @@ void config_engine_options(const struct config *c, struct engine_options *out)
 	o.seek_compaction = c->seek_compaction;
 	o.background_rate = c->background_rate;
 	o.levels.l0_compaction_trigger = (unsigned)c->l0_compaction;
+	o.levels.l0_gather_files = (unsigned)c->l0_gather;
 	o.l0_slowdown_trigger = (unsigned)c->l0_slowdown;
 	o.l0_stop_trigger = (unsigned)c->l0_stop;
 	o.limits.max_key = c->max_key;

@@ -20,12 +20,20 @@ struct config_uids {
 	uid_t uid[CONFIG_UIDS];
 };
 
+/* How much more than others these users may have: the others' weight is 1. */
+enum { CONFIG_WEIGHT_MAX = 1000 };
+struct config_weights {
+	unsigned count;
+	uid_t uid[CONFIG_UIDS];
+	unsigned weight[CONFIG_UIDS];
+};
+
 enum window_kind { WINDOW_SHM, WINDOW_DIRECTORY };
 
 struct config {
 	/* engine */
 	uint64_t write_buffer, block_cache, block_size, max_file_size, level1_size;
-	uint64_t max_immutables, max_open_tables, bloom_bits, l0_compaction, l0_slowdown, l0_stop;
+	uint64_t max_immutables, max_open_tables, bloom_bits, l0_compaction, l0_gather, l0_slowdown, l0_stop;
 	uint64_t compaction_workers; /* as configured; config_workers() resolves 0 */
 	uint64_t compression;	     /* enum compression */
 	uint64_t compression_per_level; /* a nibble per level from the lowest, enum compression + 1; 0: no more */
@@ -35,11 +43,15 @@ struct config {
 	uint64_t wal_ring, wal_window; /* enum window_kind */
 	/* limits */
 	uint64_t max_key, max_request, sessions, sessions_per_uid, memory_per_uid, snapshots, handshake_ms;
+	uint64_t snapshots_per_uid, snapshot_lease, in_flight_per_uid, write_rate_per_uid;
+	/* fairness */
+	uint64_t turn_requests, turn_bytes;
+	struct config_weights weights;
 	/* access */
 	uint64_t mode;
 	struct config_uids uids, read_only_uids;
 	/* service */
-	uint64_t spin_us, slowdown_rate, ring_entries, arena;
+	uint64_t spin_us, slowdown_rate, ring_entries, arena, exit_when_unused;
 	/* io */
 	uint64_t backend; /* enum io_backend */
 };
@@ -64,6 +76,9 @@ void config_write(const struct config *c, bool explain, FILE *out);
 /* Compaction workers to start: as configured, or by the cores this process may run on. At least 1. */
 unsigned config_workers(const struct config *c);
 unsigned config_cores(void);
+
+/* What fairness.weights gives @uid. */
+unsigned config_weight(const struct config *c, uid_t uid);
 
 void config_engine_options(const struct config *c, struct engine_options *out);
 

@@ -358,34 +358,52 @@ static struct compaction *pick_at_level(struct version_set *vs, const struct run
 	return c;
 }
 
+/* Files of level 0 that no running job takes. */
+static size_t level0_left(const struct version_set *vs, const struct running *running)
+{
+	size_t files = vs->current->count[0];
+
+	for (const struct compaction *r = running->head; r; r = r->next) {
+		if (r->level == 0)
+			files -= r->input_count[0] < files ? r->input_count[0] : files;
+	}
+	return files;
+}
+
 /* The score without what running jobs are already taking away from the level, so that several workers spread out. */
 static double score_left(const struct version_set *vs, const struct running *running, unsigned level)
 {
 	const struct version *v = vs->current;
-	uint64_t files = 0, bytes = 0;
+	uint64_t bytes = 0;
 
 	if (level == LEVELS - 1)
 		return 0;
-	for (const struct compaction *r = running->head; r; r = r->next) {
-		if (r->level == level) {
-			files += r->input_count[0];
-			bytes += files_bytes(r->inputs[0], r->input_count[0]);
-		}
-	}
 	if (level == 0)
-		return (double)(v->count[0] - (files < v->count[0] ? files : v->count[0])) /
-		       (double)vs->options.l0_compaction_trigger;
+		return (double)level0_left(vs, running) / (double)level0_due(v);
+	for (const struct compaction *r = running->head; r; r = r->next) {
+		if (r->level == level)
+			bytes += files_bytes(r->inputs[0], r->input_count[0]);
+	}
 	return (double)(v->bytes[level] - (bytes < v->bytes[level] ? bytes : v->bytes[level])) /
 	       (double)level_target(&vs->options, level);
 }
 
+/*
+ * The highest score first. But when more files gathered in level 0 than were meant to, writers are about to wait, and it goes before all; where that
+ * has to wait for jobs that read level 1, no further one of them is begun, or with several workers there would always be one.
+ */
 struct compaction *compact_pick_size(struct version_set *vs, const struct running *running)
 {
-	double score[LEVELS];
+	unsigned gather = vs->options.l0_gather_files;
 	struct compaction *c = NULL;
+	double score[LEVELS];
 
 	for (unsigned level = 0; level < LEVELS; level++)
 		score[level] = score_left(vs, running, level);
+	if (gather && score[0] >= 1 && level0_left(vs, running) > gather) {
+		c = pick_at_level(vs, running, 0);
+		score[0] = score[1] = 0;
+	}
 	while (!c) {
 		unsigned best = 0;
 

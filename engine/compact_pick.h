@@ -34,6 +34,7 @@ struct compaction {
 	struct key_buf smallest, largest; /* user keys: the range of all inputs, and so of all outputs */
 	struct compaction *next;   /* list of running ones */
 	bool started;              /* in that list, inputs marked */
+	_Atomic bool cancelled;    /* nobody wants it any more: the merge ends soon, and leaves all as it was. Relaxed: it carries nothing else */
 	struct key_buf pointer;    /* internal key: where compact_pointer[level] moved to; belongs into the edit (edit_set_pointer) */
 	bool trivial;              /* one file, nothing to merge with: move it */
 	struct key_buf manual_end; /* manual: largest internal key of inputs[0]: where the next piece begins; empty when the range is done */
@@ -96,7 +97,8 @@ struct compaction_cursor {
 };
 
 void compaction_cursor_init(struct compaction_cursor *cur, const struct compaction *c);
-bool compaction_stop_before(struct compaction_cursor *cur, struct slice ikey, uint64_t max_file_bytes);
+/* Asked for each key in order. @output_bytes: of the output under way, 0 when there is none. True: it ends before @ikey. */
+bool compaction_stop_before(struct compaction_cursor *cur, struct slice ikey, uint64_t max_file_bytes, uint64_t output_bytes);
 bool compaction_is_base_level(struct compaction_cursor *cur, struct slice user_key);
 
 #endif

@@ -5,7 +5,7 @@
  *	may it go?          snapshot.c judges by all snapshots; a tombstone goes only if no deeper level holds its key
  *	begin a new table?  the current one is large enough, or overlaps too much of the level below it; only between two user keys,
  *	                    so that all versions of a key lie in one table
- *	must we stop?       a shutdown was asked for: everything written is removed, the inputs are as before
+ *	must we stop?       at a shutdown, or when its manual compaction is cancelled: everything written is removed, the inputs are as before
  *
  * Durable in this order: each table synced and read back, the directory synced, one edit. What ends a compaction early, by place:
  *	reading inputs      the range is quarantined: nothing picks it again until engine_retry; the database goes on. Inputs whose keys are
@@ -62,13 +62,14 @@ static int merge_close_output(struct merge *m, struct err_info *err)
 static int merge_entry(struct merge *m, struct slice ikey, struct slice value, struct err_info *err)
 {
 	uint64_t max_file = m->engine->options.levels.max_file_bytes;
+	uint64_t size = output_is_open(&m->out) ? table_builder_size(m->out.builder) : 0;
 	enum verdict verdict;
 	bool new_user;
 	int rc = survivor_judge(&m->keep, ikey, &verdict, &new_user);
 
 	if (rc < 0)
 		return err_set(err, rc, "no memory for a key");
-	if (compaction_stop_before(&m->cursor, ikey, max_file))
+	if (compaction_stop_before(&m->cursor, ikey, max_file, size))
 		m->cut = true;
 	if (m->cut && new_user) {
 		rc = merge_close_output(m, err);
@@ -148,7 +149,8 @@ static int merge_all(struct merge *m, struct iter *it, struct direct_source *src
 
 	for (iter_seek_first(it); it->valid; iter_next(it)) {
 		if ((++m->did.entries_in & 255) == 0) {
-			if (atomic_load_explicit(&m->engine->stopping, memory_order_relaxed))
+			if (atomic_load_explicit(&m->engine->stopping, memory_order_relaxed) ||
+			    atomic_load_explicit(&m->c->cancelled, memory_order_relaxed))
 				return -ECANCELED;
 			job_note_done(m->note, direct_source_bytes_read(src));
 		}

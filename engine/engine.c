@@ -21,6 +21,7 @@ void engine_options_default(struct engine_options *o)
 			  .compression = COMPRESS_SNAPPY,
 			  .with_counts = true},
 		.levels = {.l0_compaction_trigger = 4,
+			   .l0_gather_files = 6,
 			   .level1_bytes = 10 << 20,
 			   .level_multiplier = 10,
 			   .max_file_bytes = 2 << 20,
@@ -253,6 +254,12 @@ int engine_open(struct io_env *env, struct io_queue *queue, const struct engine_
 	e->host = host;
 	e->memory = host->memory ? host->memory : &memory_provider_anonymous;
 	e->options = *options;
+	/* Writers must not be slowed down while files gather, nor by the two that come while the others are merged. */
+	if (e->options.levels.l0_gather_files + 2 > options->l0_slowdown_trigger)
+		e->options.levels.l0_gather_files =
+			options->l0_slowdown_trigger > 2 ? options->l0_slowdown_trigger - 2 : 0;
+	if (e->options.levels.l0_gather_files) /* a table takes less than its memtable, which has pointers */
+		e->options.levels.l0_file_bytes = e->options.write_buffer_bytes / 6 * 5;
 	e->sample_random = 1;
 	e->sample_left = 1 << 20;
 	pthread_mutex_init(&e->lock, NULL);
@@ -344,7 +351,7 @@ static void fill_levels(const struct engine *e, struct engine_stats *out)
 		/* The last level has no target: nothing lies below it. Level 0 goes down as a whole. */
 		if (level && level < LEVELS - 1 && v->bytes[level] > l->target_bytes)
 			out->debt_bytes += v->bytes[level] - l->target_bytes;
-		else if (!level && v->count[0] >= e->options.levels.l0_compaction_trigger)
+		else if (!level && v->score[0] >= 1)
 			out->debt_bytes += v->bytes[0];
 	}
 	for (size_t i = 0; i < v->count[0]; i++) {

@@ -129,7 +129,10 @@ int engine_flush_done(struct engine *e, uint64_t ticket);
 int engine_compact_start(struct engine *e, const struct slice *begin, const struct slice *end, uint64_t *ticket_out);
 /* The same for one level: what it holds of the range goes into the next one; the last level is rewritten. Also -EINVAL: no such level. */
 int engine_compact_level(struct engine *e, unsigned level, const struct slice *begin, const struct slice *end, uint64_t *ticket_out);
-/* It ends when the piece ends that is running: engine_compact_done then says -ECANCELED, unless that was the last. Any thread. 0, or -ENOENT: it has ended. */
+/*
+ * The merge that runs for it stops within a few hundred entries and leaves its tables as they were; engine_compact_done says -ECANCELED, unless the last piece was
+ * just being installed. What earlier pieces did stays. Any thread. 0, or -ENOENT: it has ended.
+ */
 int engine_compact_cancel(struct engine *e, uint64_t ticket);
 /* 1 done, 0 not yet, negative: failed. After a final answer the ticket is forgotten. */
 int engine_compact_done(struct engine *e, uint64_t ticket);

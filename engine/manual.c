@@ -27,10 +27,10 @@ struct manual {
 	unsigned level;
 	struct key_buf cursor; /* LEVELS: user key; BOTTOM: internal key; the level is done up to here */
 	bool has_cursor;
-	uint64_t first_number; /* tables from this number on were written after the request */
-	bool busy;	       /* a job has a piece of it */
-	bool cancelled;	       /* ends when that piece does */
-	bool one_level;	       /* only `only` goes down, and nothing else; the bottom is rewritten if it is that */
+	uint64_t first_number;	  /* tables from this number on were written after the request */
+	struct compaction *piece; /* that a job has; NULL: none */
+	bool cancelled;		  /* ends when that piece does, which is soon */
+	bool one_level;		  /* only `only` goes down, and nothing else; the bottom is rewritten if it is that */
 	unsigned only;
 	uint64_t pieces, bytes_done, bytes_total; /* for engine_stats */
 	int rc;
@@ -115,7 +115,7 @@ int engine_compact_done(struct engine *e, uint64_t ticket)
 	m = *at;
 	if (!m) {
 		rc = -ENOENT;
-	} else if (!m->busy && (m->phase == PHASE_DONE || failed)) {
+	} else if (!m->piece && (m->phase == PHASE_DONE || failed)) {
 		rc = m->phase != PHASE_DONE ? -SHALE_EFAILED : m->rc < 0 ? m->rc : 1;
 		*at = m->next;
 		manual_free(m);
@@ -141,7 +141,9 @@ int engine_compact_cancel(struct engine *e, uint64_t ticket)
 	if (m && m->phase != PHASE_DONE) {
 		rc = 0;
 		m->cancelled = true;
-		if (!m->busy) {
+		if (m->piece) {
+			atomic_store_explicit(&m->piece->cancelled, true, memory_order_relaxed);
+		} else {
 			manual_end(m, -ECANCELED);
 			engine_wake_jobs(e); /* the next request's turn */
 			engine_wake_service(e);
@@ -338,7 +340,7 @@ struct compaction *manual_next(struct engine *e, struct manual **manual_out)
 
 	while (m && m->phase == PHASE_DONE)
 		m = m->next;
-	if (!m || m->busy || m->phase == PHASE_SWITCH)
+	if (!m || m->piece || m->phase == PHASE_SWITCH)
 		return NULL;
 	if (m->phase == PHASE_FLUSH) {
 		if (e->flushed < m->flush_ticket)
@@ -368,7 +370,7 @@ struct compaction *manual_next(struct engine *e, struct manual **manual_out)
 		engine_wake_service(e);
 	if (!c)
 		return NULL;
-	m->busy = true;
+	m->piece = c;
 	compaction_start(&e->running, c);
 	*manual_out = m;
 	return c;
@@ -376,7 +378,7 @@ struct compaction *manual_next(struct engine *e, struct manual **manual_out)
 
 void manual_piece_done(struct engine *e, struct manual *m, const struct compaction *c, int rc)
 {
-	m->busy = false;
+	m->piece = NULL;
 	m->pieces += rc == 0;
 	for (unsigned which = 0; which < 2; which++) {
 		for (size_t i = 0; i < c->input_count[which]; i++)

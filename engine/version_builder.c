@@ -302,7 +302,8 @@ void version_install(struct version_set *vs, struct version *next)
 	version_unref(old);
 }
 
-uint64_t level_target(const struct version_set_options *o, unsigned level)
+/* LevelDB's: the same factor from level to level. */
+static uint64_t plain_target(const struct version_set_options *o, unsigned level)
 {
 	uint64_t target = o->level1_bytes;
 
@@ -313,12 +314,49 @@ uint64_t level_target(const struct version_set_options *o, unsigned level)
 	return target;
 }
 
+/* What level 0 gathers; see level0_due. */
+static uint64_t gather_bytes(const struct version_set_options *o)
+{
+	return 2 * o->level1_bytes;
+}
+
+/*
+ * A level 1 that is smaller than what comes down from level 0 at once is rewritten as a whole for it, and passes most of it on to a level 2 that is many
+ * times its size. So it may hold as much as comes, though not more than half of level 2.
+ */
+uint64_t level_target(const struct version_set_options *o, unsigned level)
+{
+	uint64_t target = plain_target(o, level), batch;
+
+	if (level != 1)
+		return target;
+	batch = min_size(o->l0_gather_files * o->l0_file_bytes, gather_bytes(o));
+	batch = max_size(batch, o->l0_compaction_trigger * o->l0_file_bytes);
+	return max_size(target, min_size(batch, plain_target(o, 2) / 2));
+}
+
+/*
+ * What goes from level 0 to level 1 takes all of level 1 with it as a rule, however little it is itself. So with small memtables, and a level 1 that is
+ * worth sparing, level 0 gathers files until it holds twice what level 1 was given, or as many as are allowed to gather. LevelDB takes four, unless its
+ * one thread is late.
+ */
+unsigned level0_due(const struct version *v)
+{
+	const struct version_set_options *o = &v->set->options;
+	unsigned due = o->l0_compaction_trigger;
+
+	if (v->count[0] >= due && v->count[0] < o->l0_gather_files && v->bytes[0] < gather_bytes(o) &&
+	    v->bytes[1] >= o->level1_bytes / 2)
+		due = (unsigned)v->count[0] + 1;
+	return due;
+}
+
 void version_score(struct version *v)
 {
 	const struct version_set_options *o = &v->set->options;
 
 	/* Level 0 by files, not bytes: each costs every read a probe, and with big write buffers bytes would compact too often. */
-	v->score[0] = (double)v->count[0] / (double)o->l0_compaction_trigger;
+	v->score[0] = (double)v->count[0] / (double)level0_due(v);
 	for (unsigned level = 1; level < LEVELS - 1; level++)
 		v->score[level] = (double)v->bytes[level] / (double)level_target(o, level);
 	v->score[LEVELS - 1] = 0;

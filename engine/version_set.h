@@ -23,6 +23,8 @@ struct err_info;
 
 struct version_set_options {
 	unsigned l0_compaction_trigger; /* files: 4 */
+	unsigned l0_gather_files;       /* so many at most while level 0 holds little beside level 1 (level0_due): 6; 0: LevelDB's rules */
+	uint64_t l0_file_bytes;         /* about the size of a flushed table, for level_target; 0: not known, LevelDB's targets */
 	uint64_t level1_bytes;          /* target of level 1: 10 MiB; × level_multiplier per level */
 	unsigned level_multiplier;      /* 10 */
 	uint64_t max_file_bytes;        /* 2 MiB */
@@ -100,6 +102,9 @@ void version_unref(struct version *v);
 
 /* Target size of a level, bytes. */
 uint64_t level_target(const struct version_set_options *o, unsigned level);
+
+/* Files from which on level 0 of @v is compacted. */
+unsigned level0_due(const struct version *v);
 
 /* Under the lock: true when @number is referenced by a live version. For sweeping the directory at open. */
 bool version_set_is_live(const struct version_set *vs, uint64_t number);

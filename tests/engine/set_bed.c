@@ -24,7 +24,14 @@ void bed_init(struct bed *b)
 	faulty_env_init(&b->env, b->dir);
 	ck_ok(io_queue_new(&b->env.base, 8, &b->q));
 	pthread_mutex_init(&b->lock, NULL);
-	b->options = (struct version_set_options){4, 10 << 20, 10, 2 << 20, 64 << 20, 50};
+	b->options = (struct version_set_options){
+		.l0_compaction_trigger = 4,
+		.level1_bytes = 10 << 20,
+		.level_multiplier = 10,
+		.max_file_bytes = 2 << 20,
+		.max_manifest_bytes = 64 << 20,
+		.tombstone_percent = 50,
+	};
 	ck_ok(version_set_init(&b->vs, &b->env.base, &b->lock, &b->options, note_gone, b));
 }
 

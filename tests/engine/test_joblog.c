@@ -274,36 +274,82 @@ START_TEST(manual_progress)
 }
 END_TEST
 
-/* A cancelled request ends at once when nothing of it runs, else with its piece; what it did so far stays, and all is still there. */
-START_TEST(manual_cancelled_between_pieces)
+/* Takes the request back when a merge begins its second table. */
+static const struct io_env_ops *real_ops;
+static unsigned creations;
+static uint64_t unwanted;
+
+static int cancelling_open(struct io_env *env, const char *name, unsigned flags, struct io_file **out)
+{
+	if (flags & IO_OPEN_CREATE && ++creations == 2)
+		ck_ok(engine_compact_cancel(w.e, unwanted));
+	return real_ops->open(env, name, flags, out);
+}
+
+static void expect_all_there(void)
 {
 	unsigned char *value;
-	uint64_t ticket;
 	size_t size;
-	struct job *j;
+
+	for (unsigned i = 0; i < 4000; i += 97) {
+		ck_ok(world_get(&w, slice_str(key(i)), engine_last_sequence(w.e), &value, &size));
+		free(value);
+	}
+}
+
+/* A cancelled request ends at once when nothing of it runs. */
+START_TEST(manual_cancelled_between_pieces)
+{
+	uint64_t ticket;
 
 	fill();
 	ck_ok(engine_compact_start(w.e, NULL, NULL, &ticket));
 	ck_ok(engine_compact_cancel(w.e, ticket));
 	ck_assert_int_eq(engine_compact_done(w.e, ticket), -ECANCELED);
 	ck_assert_int_eq(engine_compact_cancel(w.e, ticket), -ENOENT);
+	world_fini(&w);
+}
+END_TEST
 
-	ck_ok(engine_compact_start(w.e, NULL, NULL, &ticket));
+/* Else the merge stops where it is: no table of it remains, the version is as before, its range is free for others, and nothing failed. */
+START_TEST(manual_cancelled_within_a_piece)
+{
+	static struct io_env_ops ops;
+	struct engine_stats before, after;
+	uint64_t ticket;
+	struct job *j;
+
+	fill();
+	ck_ok(engine_compact_start(w.e, NULL, NULL, &unwanted));
 	do {
 		world_run_all(&w, JOB_LOG | JOB_FLUSH);
 		j = engine_next_job(w.e, JOB_COMPACT);
 	} while (!j);
 	engine_jobs(w.e, running, 8, last);
 	ck_assert_int_eq(running[0].reason, REASON_MANUAL);
-	ck_ok(engine_compact_cancel(w.e, ticket));
-	ck_assert_int_eq(engine_compact_done(w.e, ticket), 0);
-	ck_ok(engine_run_job(w.e, j, w.worker));
-	ck_assert_int_eq(engine_compact_done(w.e, ticket), -ECANCELED);
-	world_check(&w);
-	for (unsigned i = 0; i < 4000; i += 97) {
-		ck_ok(world_get(&w, slice_str(key(i)), engine_last_sequence(w.e), &value, &size));
-		free(value);
-	}
+	before = stats();
+	real_ops = w.env->ops;
+	ops = *real_ops;
+	ops.open = cancelling_open;
+	w.env->ops = &ops;
+	ck_assert_int_eq(engine_run_job(w.e, j, w.worker), -ECANCELED);
+	w.env->ops = real_ops;
+	ck_assert_uint_eq(creations, 2);
+	ck_assert_int_eq(engine_compact_done(w.e, unwanted), -ECANCELED);
+	after = stats();
+	ck_assert_uint_eq(after.live_bytes, before.live_bytes);
+	ck_assert_uint_eq(after.live_files, before.live_files);
+	ck_assert_uint_eq(after.compactions, before.compactions);
+	ck_assert_uint_eq(after.jobs_failed, 0);
+	world_check_deep(&w); /* knows of every file that is there */
+	expect_all_there();
+	ck_ok(engine_compact_start(w.e, NULL, NULL, &ticket));
+	world_run_all(&w, JOBS_ALL);
+	ck_ok(engine_pump(w.e, true));
+	world_run_all(&w, JOBS_ALL);
+	ck_assert_int_eq(engine_compact_done(w.e, ticket), 1);
+	world_check_deep(&w);
+	expect_all_there();
 	world_fini(&w);
 }
 END_TEST
@@ -336,5 +382,6 @@ START_TEST(manual_one_level)
 }
 END_TEST
 
-TEST_MAIN("joblog", 30, manual_progress, manual_cancelled_between_pieces, manual_one_level, drops_are_counted_by_cause,
-	  claimed_jobs_are_running, log_wraps, ends_without_success_are_kept, amplification)
+TEST_MAIN("joblog", 30, manual_progress, manual_cancelled_between_pieces, manual_cancelled_within_a_piece,
+	  manual_one_level, drops_are_counted_by_cause, claimed_jobs_are_running, log_wraps,
+	  ends_without_success_are_kept, amplification)

@@ -345,6 +345,7 @@ START_TEST(order_of_triggers)
 	world_init(&w, IO_BACKEND_POSIX);
 	w.options.seek_compaction = true;
 	w.options.table.bloom_bits_per_key = 0;
+	w.options.levels.l0_gather_files = 0;
 	world_open(&w);
 	stack(&w, 100, 150, 40); /* of size */
 	stack(&w, 200, 220, 1);	 /* of seeks */
