@@ -10,16 +10,16 @@
 #include "daemon/ops.h"
 
 #include <stdlib.h>
+#include <unistd.h>
 
 #include "daemon/pending.h"
+#include "daemon/pins.h"
 #include "daemon/reads.h"
+#include "daemon/roster.h"
+#include "daemon/writes.h"
 #include "shm/error.h"
 
-enum {
-	PROPERTY_NAME_MAX = 128,
-	COMPACTIONS_MAX = 128,	     /* that wait or run: each takes memory until it is done, and they run one after the other */
-	COMPACTIONS_OF_UID_MAX = 32, /* so that no user keeps the others out */
-};
+enum { PROPERTY_NAME_MAX = 128 };
 
 /* ---- checks ---- */
 
@@ -67,104 +67,12 @@ void ops_answer(struct service *svc, struct request *r, const void *data, size_t
 	if (n)
 		memcpy(r->session->arena + r->sqe.out_off, data, n);
 	r->session->bytes_out += n;
+	session_charge(r->session, n);
 	svc->stats.bytes_read_by_clients += n;
 	request_complete(svc, r, 0, (uint32_t)size);
 }
 
-/* ---- writes ---- */
-
-/* Whether a write may be taken now, as far as pacing is concerned. */
-static bool pace(struct service *svc)
-{
-	int64_t most = (int64_t)(svc->config->slowdown_rate / 50 + 4096); /* 20 ms worth */
-	uint64_t passed = svc->now_ns - svc->tokens_ns;
-
-	if (!engine_slowdown(svc->engine)) {
-		/* What was written at full speed is no debt. */
-		svc->tokens = 0;
-		svc->tokens_ns = svc->now_ns;
-		return true;
-	}
-	svc->tokens_ns = svc->now_ns;
-	if (passed > UINT64_C(1000000000))
-		passed = UINT64_C(1000000000);
-	svc->tokens += (int64_t)((double)passed * (double)svc->config->slowdown_rate / 1e9);
-	if (svc->tokens > most)
-		svc->tokens = most;
-	return svc->tokens > 0;
-}
-
-static void count_write(struct service *svc, const struct request *r, uint64_t last_before)
-{
-	uint64_t records = r->sequence - last_before;
-	struct region_stats *st = &svc->stats;
-	const unsigned char *type = r->session->arena + r->sqe.in_off + BATCH_HEADER_SIZE;
-
-	st->writes++;
-	st->write_batches_synced += !!(r->sqe.flags & SQE_SYNC);
-	/* Only a statistic: the byte may have changed since. Larger batches count as puts. */
-	if (records == 1 && r->sqe.in_len > BATCH_HEADER_SIZE && *(const volatile unsigned char *)type == BATCH_DELETE)
-		st->deletes++;
-	else
-		st->puts += records;
-	st->bytes_written_by_clients += r->sqe.in_len;
-	r->session->bytes_in += r->sqe.in_len;
-}
-
-void ops_written(struct service *svc, struct request *r, int rc, uint64_t sequence, uint64_t position)
-{
-	uint64_t before = r->sequence;
-
-	if (rc < 0) {
-		r->sequence = 0;
-		request_complete(svc, r, rc, 0);
-		return;
-	}
-	svc->tokens -= r->sqe.in_len;
-	r->sequence = sequence;
-	count_write(svc, r, before);
-	if (r->sqe.flags & SQE_SYNC) {
-		engine_want_sync(svc->engine, position);
-		r->position = position;
-		r->delay |= DELAY_SYNC;
-		request_wait(svc, r, REQUEST_SYNCING, &svc->syncing);
-	} else {
-		request_complete(svc, r, 0, 0);
-	}
-}
-
-/* True when the write is taken, refused, or failed; false when it must wait (r->delay says why). */
-static bool try_write(struct service *svc, struct request *r)
-{
-	uint64_t sequence = 0, position = 0;
-	uint16_t why = 0;
-	int rc = -EAGAIN;
-
-	if (unlikely(!pace(svc))) {
-		why = DELAY_SLOWDOWN;
-	} else {
-		r->sequence = engine_last_sequence(svc->engine);
-		rc = engine_write(svc->engine, r->session->arena + r->sqe.in_off, r->sqe.in_len, &sequence, &position,
-				  &why);
-	}
-	if (rc == -EAGAIN) {
-		r->delay |= why;
-		svc->stall_why = why;
-		if (!(r->sqe.flags & SQE_NO_SLOWDOWN))
-			return false;
-	}
-	if (unlikely(rc == WRITE_UNDERWAY)) {
-		r->delay |= DELAY_LOG;
-		svc->large_underway = true;
-		request_wait(svc, r, REQUEST_UNDERWAY, &svc->underway);
-		return true;
-	}
-	ops_written(svc, r, rc, sequence, position);
-	return true;
-}
-
-/* Both keys of a COMPACT or SIZES payload, in the private copy. 0, -EINVAL, -E2BIG. */
-static int two_keys(const struct service *svc, const struct request *r, struct slice *a_out, struct slice *b_out)
+int ops_two_keys(const struct service *svc, const struct request *r, struct slice *a_out, struct slice *b_out)
 {
 	const unsigned char *end = r->in + r->sqe.in_len, *p = length_prefixed_get(r->in, end, a_out);
 
@@ -175,156 +83,7 @@ static int two_keys(const struct service *svc, const struct request *r, struct s
 	return a_out->size > svc->config->max_key || b_out->size > svc->config->max_key ? -E2BIG : 0;
 }
 
-static void await_job(struct service *svc, struct request *r, struct list *where)
-{
-	r->delay |= DELAY_JOB;
-	request_wait(svc, r, REQUEST_JOB, where);
-	svc->jobs_look = true;
-}
-
-static bool try_flush(struct service *svc, struct request *r)
-{
-	int rc = engine_flush_start(svc->engine, &r->ticket);
-
-	if (rc == -EAGAIN) {
-		r->delay |= DELAY_MEMTABLE;
-		svc->stall_why = DELAY_MEMTABLE;
-		return false;
-	}
-	if (rc < 0)
-		request_complete(svc, r, rc, 0);
-	else
-		await_job(svc, r, &svc->flushes);
-	return true;
-}
-
-static bool too_many_compactions(const struct service *svc, uid_t owner)
-{
-	unsigned all = 0, of_uid = 0;
-
-	for (const struct list *l = svc->compactions.next; l != &svc->compactions; l = l->next, all++)
-		of_uid += container_of(l, struct request, link)->owner == owner;
-	return all >= COMPACTIONS_MAX || of_uid >= COMPACTIONS_OF_UID_MAX;
-}
-
-/* The engine flushes first what was written before. The payload was checked by op_compact(). */
-static void start_compaction(struct service *svc, struct request *r)
-{
-	struct slice begin, end;
-	int rc = two_keys(svc, r, &begin, &end);
-	const struct slice *from = begin.size ? &begin : NULL, *to = end.size ? &end : NULL;
-
-	r->owner = r->session->uid;
-	if (rc == 0 && too_many_compactions(svc, r->owner))
-		rc = -EBUSY;
-	if (rc == 0)
-		rc = r->sqe.sequence == 0 ? engine_compact_start(svc->engine, from, to, &r->ticket)
-		     : r->sqe.sequence > LEVELS
-			     ? -EINVAL
-			     : engine_compact_level(svc->engine, (unsigned)r->sqe.sequence - 1, from, to, &r->ticket);
-	if (rc < 0) {
-		request_complete(svc, r, rc, 0);
-		return;
-	}
-	await_job(svc, r, &svc->compactions);
-	if (r->sqe.flags & SQE_NO_WAIT)
-		pending_give_up(svc, r, 0);
-}
-
-bool ops_retry(struct service *svc, struct request *r)
-{
-	switch (r->sqe.op) {
-	case OP_WRITE:
-		return try_write(svc, r);
-	case OP_FLUSH:
-		return try_flush(svc, r);
-	default:
-		start_compaction(svc, r);
-		return true;
-	}
-}
-
-/* Writes, flushes and compactions of a session happen in its order; while others are stalled, new ones get in line. */
-static void run_ordered(struct service *svc, struct request *r)
-{
-	if (r->session->read_only)
-		request_complete(svc, r, -EROFS, 0);
-	else if (svc->failed)
-		request_complete(svc, r, -SHALE_EFAILED, 0);
-	else if (likely(list_empty(&svc->stalled))) {
-		if (unlikely(!ops_retry(svc, r)))
-			pending_stall(svc, r);
-	} else if (r->sqe.flags & SQE_NO_SLOWDOWN) {
-		r->delay |= svc->stall_why;
-		request_complete(svc, r, -EAGAIN, 0);
-	} else {
-		r->delay |= svc->stall_why;
-		pending_stall(svc, r);
-	}
-}
-
-static void op_write(struct service *svc, struct request *r)
-{
-	if (unlikely(r->sqe.in_len > svc->config->max_request))
-		request_complete(svc, r, -E2BIG, 0);
-	else
-		run_ordered(svc, r);
-}
-
-static void op_compact(struct service *svc, struct request *r)
-{
-	struct slice a, b;
-	int rc = r->sqe.in_len > 2 * (svc->config->max_key + VARINT32_MAX) ? -E2BIG : ops_copy_payload(r);
-
-	if (rc == 0)
-		rc = two_keys(svc, r, &a, &b);
-	if (rc == 0)
-		run_ordered(svc, r);
-	else
-		request_complete(svc, r, rc, 0);
-}
-
 /* ---- the small ones ---- */
-
-static void op_snapshot(struct service *svc, struct request *r)
-{
-	struct session *s = r->session;
-	uint64_t sequence;
-	int rc, row;
-
-	if (s->snapshot_count >= svc->config->snapshots) {
-		request_complete(svc, r, -ENOSPC, 0);
-		return;
-	}
-	rc = engine_snapshot_take(svc->engine, &sequence);
-	if (rc < 0) {
-		request_complete(svc, r, rc, 0);
-		return;
-	}
-	row = region_snapshot_take(svc->region, sequence, s->id, svc->now_ns);
-	rc = row < 0 ? row : session_snapshot_add(s, sequence, row);
-	if (rc < 0) {
-		if (row >= 0)
-			region_snapshot_free(svc->region, row);
-		engine_snapshot_release(svc->engine, sequence);
-		request_complete(svc, r, rc, 0);
-		return;
-	}
-	r->sequence = sequence ? sequence : SEQUENCE_EMPTY;
-	request_complete(svc, r, 0, 0);
-}
-
-static void op_release(struct service *svc, struct request *r)
-{
-	uint64_t sequence = r->sqe.sequence == SEQUENCE_EMPTY ? 0 : r->sqe.sequence;
-	int row = session_snapshot_forget(r->session, sequence);
-
-	if (row >= 0) {
-		region_snapshot_free(svc->region, row);
-		engine_snapshot_release(svc->engine, sequence);
-	}
-	request_complete(svc, r, row >= 0 ? 0 : -EINVAL, 0);
-}
 
 /* "shale.config": the settings in force, as a configuration file. */
 static int config_text(const struct service *svc, char **text_out)
@@ -365,7 +124,7 @@ static void op_sizes(struct service *svc, struct request *r)
 	int rc = r->sqe.in_len > 2 * (svc->config->max_key + VARINT32_MAX) ? -E2BIG : ops_copy_payload(r);
 
 	if (rc == 0)
-		rc = two_keys(svc, r, &start, &limit);
+		rc = ops_two_keys(svc, r, &start, &limit);
 	if (rc < 0) {
 		request_complete(svc, r, rc, 0);
 		return;
@@ -392,6 +151,28 @@ static void op_cancel(struct service *svc, struct request *r)
 	request_complete(svc, r, found ? 0 : -ENOENT, 0);
 }
 
+/* For root, and for whoever runs the daemon. */
+static void op_kick(struct service *svc, struct request *r)
+{
+	uid_t uid = r->session->uid;
+	struct session *other;
+
+	if (uid != 0 && uid != geteuid()) {
+		request_complete(svc, r, -EPERM, 0);
+		return;
+	}
+	other = roster_find(svc, r->sqe.sequence);
+	if (!other) {
+		request_complete(svc, r, -ESRCH, 0);
+		return;
+	}
+	log_line(LOG_NOTICE, "session of process %ld (%s, user %u) ended by process %ld (%s, user %u)",
+		 (long)other->pid, other->command, (unsigned)other->uid, (long)r->session->pid, r->session->command,
+		 (unsigned)uid);
+	roster_kick(svc, other);
+	request_complete(svc, r, 0, 0);
+}
+
 void ops_execute(struct service *svc, struct session *s, const struct sqe *sqe)
 {
 	const char *why = violation(s, sqe);
@@ -408,6 +189,10 @@ void ops_execute(struct service *svc, struct session *s, const struct sqe *sqe)
 		return;
 	}
 	s->operations++;
+	if (unlikely(sqe->in_len > svc->config->in_flight_per_uid - s->user->held)) {
+		request_complete(svc, r, -EDQUOT, 0);
+		return;
+	}
 	if (unlikely(sqe->flags & ~flags_of[sqe->op])) {
 		request_complete(svc, r, -EINVAL, 0);
 		return;
@@ -425,16 +210,16 @@ void ops_execute(struct service *svc, struct session *s, const struct sqe *sqe)
 		read_get(svc, r);
 		break;
 	case OP_WRITE:
-		op_write(svc, r);
+		write_begin(svc, r);
 		break;
 	case OP_SCAN:
 		read_scan(svc, r);
 		break;
 	case OP_SNAPSHOT:
-		op_snapshot(svc, r);
+		pin_take(svc, r);
 		break;
 	case OP_RELEASE:
-		op_release(svc, r);
+		pin_release(svc, r);
 		break;
 	case OP_PROPERTY:
 		op_property(svc, r);
@@ -443,10 +228,10 @@ void ops_execute(struct service *svc, struct session *s, const struct sqe *sqe)
 		op_sizes(svc, r);
 		break;
 	case OP_FLUSH:
-		run_ordered(svc, r);
+		flush_begin(svc, r);
 		break;
 	case OP_COMPACT:
-		op_compact(svc, r);
+		compact_begin(svc, r);
 		break;
 	case OP_MULTIGET:
 		read_multiget(svc, r);
@@ -455,7 +240,7 @@ void ops_execute(struct service *svc, struct session *s, const struct sqe *sqe)
 		op_cancel(svc, r);
 		break;
 	case OP_KICK:
-		request_complete(svc, r, -EPERM, 0);
+		op_kick(svc, r);
 		break;
 	case OP_COUNT:
 		break; /* violation() refused it */

@@ -7,11 +7,8 @@
 /* Checks and executes one submission (a private copy): it is completed, waits, or its session is broken. */
 void ops_execute(struct service *svc, struct session *s, const struct sqe *sqe);
 
-/* Tries a stalled write, flush or compaction again. True when it is no longer stalled (completed or waiting for something else). */
-bool ops_retry(struct service *svc, struct request *r);
-
-/* What became of a write that the engine took: its completion, or the wait for its sync. r->sequence: the last one before it. */
-void ops_written(struct service *svc, struct request *r, int rc, uint64_t sequence, uint64_t position);
+/* Both keys of a COMPACT or SIZES payload, in the private copy. 0, -EINVAL, -E2BIG. */
+int ops_two_keys(const struct service *svc, const struct request *r, struct slice *a_out, struct slice *b_out);
 
 /* Makes r->in a private copy of the payload. 0 or -ENOMEM. */
 int ops_copy_payload(struct request *r);

@@ -1,7 +1,8 @@
 #include "daemon/pending.h"
 
-#include "daemon/ops.h"
 #include "daemon/reads.h"
+#include "daemon/shares.h"
+#include "daemon/writes.h"
 #include "shm/error.h"
 
 enum {
@@ -44,6 +45,7 @@ static void answer(struct service *svc, struct request *r, int32_t res, uint32_t
 
 		cqe.delayed_us = us > UINT32_MAX ? UINT32_MAX : (uint32_t)us;
 		count_delay(svc, r, us);
+		s->throttled_us += r->delay & DELAY_SLOWDOWN ? us : 0;
 		/* It waited, so its client may have been parked meanwhile; it will likely ask again soon. */
 		session_activate(svc, s);
 	}
@@ -56,19 +58,47 @@ static void answer(struct service *svc, struct request *r, int32_t res, uint32_t
 		list_push_back(&svc->dirty, &s->dirty);
 }
 
-static void leave_session(struct request *r)
+void pending_settle(struct service *svc, struct session *s)
 {
-	if (!list_empty(&r->of_session))
-		r->session->held -= r->sqe.in_len;
+	bool in = !list_empty(&s->stalled_link), due = !s->ending && !s->fetching && !list_empty(&s->stalled);
+
+	if (due && !in) {
+		if (list_empty(&svc->stalled)) {
+			svc->stall_retry_ns = svc->now_ns; /* to learn when it may go */
+			svc->stall_since_ns = svc->now_ns;
+		}
+		list_push_back(&svc->stalled, &s->stalled_link);
+		svc->stalled_count++;
+	} else if (!due && in) {
+		list_remove(&s->stalled_link);
+		svc->stalled_count--;
+	}
+}
+
+static void leave_session(struct service *svc, struct request *r)
+{
+	struct session *s = r->session;
+
+	if (!list_empty(&r->of_session)) {
+		s->held -= r->sqe.in_len;
+		s->user->held -= r->sqe.in_len;
+	}
 	list_remove(&r->of_session);
 	list_remove(&r->timed);
+	if (unlikely(s->fetching == r)) {
+		s->fetching = NULL;
+		pending_settle(svc, s);
+	} else if (unlikely(r->state == REQUEST_STALLED)) {
+		list_remove(&r->link);
+		pending_settle(svc, s);
+	}
 }
 
 void request_complete(struct service *svc, struct request *r, int32_t res, uint32_t len)
 {
 	if (r->session) {
 		/* Out of the session first: breaking it would abandon its requests, this one among them. */
-		leave_session(r);
+		leave_session(svc, r);
 		answer(svc, r, res, len);
 		r->session = NULL;
 	}
@@ -81,6 +111,7 @@ void request_wait(struct service *svc, struct request *r, enum request_state sta
 	if (list_empty(&r->of_session) && r->session) {
 		list_push_back(&r->session->requests, &r->of_session);
 		r->session->held += r->sqe.in_len;
+		r->session->user->held += r->sqe.in_len;
 		r->taken_ns = svc->now_ns;
 		if (r->sqe.deadline_ns) {
 			list_push_back(&svc->timed, &r->timed);
@@ -94,17 +125,9 @@ void request_wait(struct service *svc, struct request *r, enum request_state sta
 		list_push_back(where, &r->link);
 }
 
-static void leave_stalled(struct session *s)
-{
-	if (list_empty(&s->stalled))
-		list_remove(&s->stalled_link);
-}
-
 void request_abandon(struct service *svc, struct request *r)
 {
-	struct session *s = r->session;
-
-	leave_session(r);
+	leave_session(svc, r);
 	r->session = NULL;
 	switch (r->state) {
 	case REQUEST_FETCHING: /* on_fetched() gives it back */
@@ -114,9 +137,6 @@ void request_abandon(struct service *svc, struct request *r)
 			request_put(&svc->pool, r);
 		return;
 	case REQUEST_STALLED:
-		request_put(&svc->pool, r);
-		leave_stalled(s);
-		return;
 	case REQUEST_RUNNING:
 	case REQUEST_READY:
 	case REQUEST_SYNCING:
@@ -139,38 +159,33 @@ unsigned pending_run_ready(struct service *svc)
 
 /* ---- stalled writes ---- */
 
-void pending_stall(struct service *svc, struct request *r)
+void pending_stall(struct service *svc, struct request *r, bool first)
 {
 	struct session *s = r->session;
 
-	if (list_empty(&svc->stalled)) {
-		svc->stall_retry_ns = svc->now_ns + STALL_LOOK_NS;
-		svc->stall_since_ns = svc->now_ns;
-	}
-	if (list_empty(&s->stalled))
-		list_push_back(&svc->stalled, &s->stalled_link);
-	request_wait(svc, r, REQUEST_STALLED, &s->stalled);
+	request_wait(svc, r, REQUEST_STALLED, first ? s->stalled.next : &s->stalled);
+	pending_settle(svc, s);
 }
 
 unsigned pending_retry_stalled(struct service *svc)
 {
-	struct list *l;
+	uint64_t ready = UINT64_MAX;
+	struct session *s = NULL;
 	unsigned n = 0;
 
 	svc->stall_retry_ns = svc->now_ns + STALL_LOOK_NS;
-	/* One write of each session in turn, until one cannot go on: then none can. A pass stays short, so that reads go on. */
-	while (n < VISIT_BUDGET && (l = list_pop(&svc->stalled))) {
-		struct session *s = container_of(l, struct session, stalled_link);
-		struct request *r = container_of(s->stalled.next, struct request, link);
-
-		if (!ops_retry(svc, r)) {
-			list_push_back(svc->stalled.next, &s->stalled_link); /* it stays the first */
+	/* Until one cannot go on for the engine's sake: then none can. A pass stays short, so that reads go on. */
+	while (n < RETRY_BUDGET && (s = share_next(svc, &ready))) {
+		if (!write_retry(svc, container_of(s->stalled.next, struct request, link)))
 			return n;
-		}
 		n++;
-		if (!list_empty(&s->stalled))
+		if (!list_empty(&s->stalled_link)) { /* it has more: of equals, others come first */
+			list_remove(&s->stalled_link);
 			list_push_back(&svc->stalled, &s->stalled_link);
+		}
 	}
+	if (!s)
+		svc->stall_retry_ns = min_size(svc->stall_retry_ns, ready);
 	return n;
 }
 
@@ -188,7 +203,7 @@ unsigned pending_check_underway(struct service *svc)
 	svc->stall_look = true; /* who waited for its end */
 	l = list_pop(&svc->underway);
 	if (l)
-		ops_written(svc, container_of(l, struct request, link), rc, sequence, position);
+		write_ended(svc, container_of(l, struct request, link), rc, sequence, position);
 	return 1;
 }
 
@@ -215,6 +230,11 @@ unsigned pending_check_jobs(struct service *svc)
 	struct list *l, *next;
 	unsigned n = 0;
 
+	while (!list_empty(&svc->flushes_due)) {
+		if (!flush_start(svc, container_of(svc->flushes_due.next, struct request, link)))
+			break;
+		n++;
+	}
 	for (; !list_empty(&svc->flushes); n++) {
 		struct request *r = container_of(svc->flushes.next, struct request, link);
 		int rc = engine_flush_done(svc->engine, r->ticket);
@@ -240,9 +260,6 @@ unsigned pending_check_jobs(struct service *svc)
 
 void pending_give_up(struct service *svc, struct request *r, int rc)
 {
-	struct session *s = r->session;
-	bool stalled = r->state == REQUEST_STALLED;
-
 	if (r->state == REQUEST_JOB && r->sqe.op == OP_COMPACT && rc == -ECANCELED)
 		engine_compact_cancel(svc->engine, r->ticket);
 	if (r->state == REQUEST_JOB && r->sqe.op == OP_COMPACT) {
@@ -257,8 +274,6 @@ void pending_give_up(struct service *svc, struct request *r, int rc)
 		}
 	}
 	request_complete(svc, r, rc, 0);
-	if (stalled && !s->ending)
-		leave_stalled(s);
 }
 
 unsigned pending_expire(struct service *svc)
@@ -291,21 +306,20 @@ unsigned pending_expire(struct service *svc)
 
 void pending_fail(struct service *svc, int rc)
 {
-	struct list *l;
-
 	while (!list_empty(&svc->syncing))
 		request_complete(svc, container_of(svc->syncing.next, struct request, link), -SHALE_EUNKNOWN, 0);
 	while (!list_empty(&svc->underway))
 		request_complete(svc, container_of(svc->underway.next, struct request, link), -SHALE_EUNKNOWN, 0);
+	while (!list_empty(&svc->flushes_due))
+		request_complete(svc, container_of(svc->flushes_due.next, struct request, link), rc, 0);
 	while (!list_empty(&svc->flushes))
 		request_complete(svc, container_of(svc->flushes.next, struct request, link), rc, 0);
 	while (!list_empty(&svc->compactions))
 		request_complete(svc, container_of(svc->compactions.next, struct request, link), rc, 0);
-	while ((l = list_pop(&svc->stalled))) {
-		struct session *s = container_of(l, struct session, stalled_link);
+	while (!list_empty(&svc->stalled)) { /* a session leaves the list with its last one */
+		struct session *s = container_of(svc->stalled.next, struct session, stalled_link);
 
-		while (!list_empty(&s->stalled))
-			request_complete(svc, container_of(s->stalled.next, struct request, link), rc, 0);
+		request_complete(svc, container_of(s->stalled.next, struct request, link), rc, 0);
 	}
 }
 
@@ -313,18 +327,8 @@ uint64_t pending_next_ns(const struct service *svc)
 {
 	uint64_t next = svc->next_deadline;
 
-	if (!list_empty(&svc->stalled)) {
-		uint64_t at = svc->stall_retry_ns;
-
-		if ((svc->stall_why & DELAY_SLOWDOWN) && svc->tokens <= 0) {
-			uint64_t ns =
-				(uint64_t)((double)-svc->tokens * 1e9 / (double)svc->config->slowdown_rate) + 1000;
-
-			if (svc->tokens_ns + ns < at)
-				at = svc->tokens_ns + ns;
-		}
-		next = at < next ? at : next;
-	}
+	if (!list_empty(&svc->stalled))
+		next = min_size(next, svc->stall_retry_ns);
 	if ((svc->paused || svc->set_aside) && svc->retry_ns < next)
 		next = svc->retry_ns;
 	if (svc->closing && svc->closing_until_ns < next)

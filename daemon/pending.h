@@ -1,8 +1,8 @@
 /*
  * pending.h - requests that wait, what wakes them, and their completion.
  *
- *	FETCHING   blocks from disk                    → ready → probed again (ops.c)
- *	STALLED    a memtable, level 0, log space      → retried in order, one session after the other
+ *	FETCHING   blocks from disk                    → ready → probed again (reads.c, writes.c)
+ *	STALLED    a memtable, level 0, log space      → retried in each session's order; shares.c chooses the session
  *	SYNCING    the fdatasync that covers them      → completed in order of position
  *	JOB        a flush, a compaction               → asked after each progress of the engine
  *	UNDERWAY   a write on its way through the ring → asked in each pass
@@ -26,8 +26,11 @@ void request_abandon(struct service *svc, struct request *r);
 /* Answers a waiting request with @rc before its time; what it waits for goes on without it. */
 void pending_give_up(struct service *svc, struct request *r, int rc);
 
-/* Puts a write behind the other stalled ones of its session. */
-void pending_stall(struct service *svc, struct request *r);
+/* Puts a write behind the other stalled ones of its session, or before them. */
+void pending_stall(struct service *svc, struct request *r, bool first);
+
+/* The session's stalled writes, or what they wait for, changed: it waits for its turn, or does not. */
+void pending_settle(struct service *svc, struct session *s);
 
 /* Each returns how many requests it moved on. */
 unsigned pending_run_ready(struct service *svc);

@@ -8,6 +8,8 @@
 
 #include "daemon/ops.h"
 #include "daemon/pending.h"
+#include "daemon/pins.h"
+#include "daemon/writes.h"
 #include "shm/error.h"
 
 enum {
@@ -20,14 +22,16 @@ enum {
 static int read_begin(struct service *svc, struct request *r)
 {
 	uint64_t sequence = r->sqe.sequence;
+	int rc;
 
 	if (sequence) {
 		if (sequence == SEQUENCE_EMPTY)
 			sequence = 0;
 		else if (sequence > SEQUENCE_MAX)
 			return -SHALE_EOUSTED;
-		if (!session_snapshot_has(r->session, sequence) && !engine_snapshot_held(svc->engine, sequence))
-			return -SHALE_EOUSTED;
+		rc = pin_check(svc, r->session, sequence);
+		if (rc < 0)
+			return rc;
 	}
 	r->view = engine_view(svc->engine);
 	if (unlikely(!r->view))
@@ -46,7 +50,7 @@ static void on_fetched(struct read_ctx *ctx)
 	list_push_back(&r->service->ready, &r->link);
 }
 
-static void fetch(struct service *svc, struct request *r)
+void read_fetch(struct service *svc, struct request *r)
 {
 	int rc;
 
@@ -60,13 +64,15 @@ static void fetch(struct service *svc, struct request *r)
 static void probe_get(struct service *svc, struct request *r)
 {
 	struct slice value;
-	int rc = engine_get(r->view, &r->ctx, r->sequence, slice_of(r->in, r->sqe.in_len), &value);
+	uint64_t entry = 0;
+	int rc = engine_get_entry(r->view, &r->ctx, r->sequence, slice_of(r->in, r->sqe.in_len), &value, &entry);
 
 	if (rc == READ_MISS) {
-		fetch(svc, r);
+		read_fetch(svc, r);
 		return;
 	}
 	svc->stats.gets++;
+	r->sequence = entry;
 	if (rc == 0) {
 		svc->stats.gets_found++;
 		ops_answer(svc, r, value.data, value.size);
@@ -98,7 +104,7 @@ static void probe_scan(struct service *svc, struct request *r)
 		rc = engine_scan(r->view, &r->ctx, scan);
 	}
 	if (rc == READ_MISS) {
-		fetch(svc, r);
+		read_fetch(svc, r);
 		return;
 	}
 	if (rc < 0) {
@@ -109,6 +115,7 @@ static void probe_scan(struct service *svc, struct request *r)
 	svc->stats.scan_entries += scan->count;
 	svc->stats.bytes_read_by_clients += scan->used;
 	r->session->bytes_out += scan->used;
+	session_charge(r->session, scan->used);
 	if (scan->more)
 		r->flags |= CQE_MORE;
 	request_complete(svc, r, 0, (uint32_t)(!scan->count && scan->needed ? scan->needed : scan->used));
@@ -178,12 +185,13 @@ static void probe_multiget(struct service *svc, struct request *r)
 
 	for (uint32_t i = 0; i < count; i++) {
 		struct slice key, value = {0};
-		unsigned char head[8];
+		unsigned char head[16];
+		uint64_t sequence = 0;
 		size_t entry;
 		int rc;
 
 		p = length_prefixed_get(p, end, &key); /* multiget_begin() saw that all are there */
-		rc = engine_get(r->view, &r->ctx, r->sequence, key, &value);
+		rc = engine_get_entry(r->view, &r->ctx, r->sequence, key, &value, &sequence);
 		missed |= rc == READ_MISS;
 		if (missed)
 			continue;
@@ -195,18 +203,20 @@ static void probe_multiget(struct service *svc, struct request *r)
 			continue;
 		store_le32(head, (uint32_t)rc);
 		store_le32(head + 4, (uint32_t)value.size);
+		store_le64(head + 8, sequence);
 		memcpy(out + used, head, sizeof(head));
 		if (value.size)
 			memcpy(out + used + sizeof(head), value.data, value.size);
 		used += entry;
 	}
 	if (missed) {
-		fetch(svc, r);
+		read_fetch(svc, r);
 		return;
 	}
 	svc->stats.gets += count;
 	svc->stats.bytes_read_by_clients += used;
 	r->session->bytes_out += used;
+	session_charge(r->session, used + count * 256); /* each key is a search */
 	request_complete(svc, r, need > UINT32_MAX ? -E2BIG : 0, need > UINT32_MAX ? 0 : (uint32_t)need);
 }
 
@@ -258,6 +268,8 @@ void read_again(struct service *svc, struct request *r)
 		probe_get(svc, r);
 	else if (r->sqe.op == OP_SCAN)
 		probe_scan(svc, r);
+	else if (r->sqe.op == OP_WRITE)
+		write_again(svc, r);
 	else
 		probe_multiget(svc, r);
 }

@@ -9,6 +9,9 @@ void read_get(struct service *svc, struct request *r);
 void read_scan(struct service *svc, struct request *r);
 void read_multiget(struct service *svc, struct request *r);
 
+/* Fetches what its last probe missed, and comes back to read_again(). Completes it when that cannot begin. */
+void read_fetch(struct service *svc, struct request *r);
+
 /* Its blocks are in: probes again. */
 void read_again(struct service *svc, struct request *r);
 

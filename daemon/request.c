@@ -89,19 +89,24 @@ struct request *request_get(struct request_pool *pool, struct session *s, const 
 	return r;
 }
 
+void request_drop_view(struct request *r)
+{
+	if (!r->view)
+		return;
+	read_ctx_reset(&r->ctx);
+	r->ctx.no_fill = false;
+	r->ctx.readahead = 0;
+	view_unref(r->view);
+	r->view = NULL;
+}
+
 void request_put(struct request_pool *pool, struct request *r)
 {
 	assert(!r->ctx.in_flight);
 	list_remove(&r->link);
 	list_remove(&r->of_session);
 	list_remove(&r->timed);
-	if (r->view) {
-		read_ctx_reset(&r->ctx);
-		r->ctx.no_fill = false;
-		r->ctx.readahead = 0;
-		view_unref(r->view);
-		r->view = NULL;
-	}
+	request_drop_view(r);
 	if (r->scan.out) {
 		scan_fini(&r->scan);
 		memset(&r->scan, 0, sizeof(r->scan));

@@ -71,6 +71,9 @@ struct request *request_get(struct request_pool *pool, struct session *s, const 
 /* Gives it back: unlinks it everywhere, drops view and pins. No fetch is in flight. */
 void request_put(struct request_pool *pool, struct request *r);
 
+/* Lets go of what it has looked at. No fetch is in flight. */
+void request_drop_view(struct request *r);
+
 /* Makes r->in a private copy of @size bytes at @from (client memory, read once). 0 or -ENOMEM. */
 int request_copy_in(struct request *r, const unsigned char *from, size_t size);
 

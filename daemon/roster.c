@@ -1,7 +1,9 @@
 #include "daemon/roster.h"
 
 #include "daemon/pending.h"
+#include "daemon/pins.h"
 #include "daemon/stats.h"
+#include "daemon/turns.h"
 #include "shm/sigbus.h"
 
 /* How long a client that does not read its completions is left alone. */
@@ -20,17 +22,18 @@ void session_activate(struct service *svc, struct session *s)
 		return;
 	if (s->parked)
 		ring_daemon_unpark(&s->ring);
-	s->parked = false;
+	s->parked = s->clogged = false;
 	s->active = true;
 	s->busy_ns = svc->now_ns;
 	list_remove(&s->link);
 	list_push_back(&svc->active, &s->link);
-	svc->active_count++;
+	turns_join(svc, s);
 }
 
 static void deactivate(struct service *svc, struct session *s, struct list *where)
 {
-	svc->active_count -= s->active;
+	if (s->active)
+		turns_leave(svc, s);
 	s->active = false;
 	list_remove(&s->link);
 	list_push_back(where, &s->link);
@@ -79,7 +82,9 @@ void roster_set_aside(struct service *svc, struct session *s, int room)
 	}
 	s->clogged_wait_ns = s->clogged_wait_ns ? min_size(2 * s->clogged_wait_ns, CLOG_MAX_NS) : CLOG_MIN_NS;
 	s->busy_ns = svc->now_ns;
+	s->clogged = true;
 	deactivate(svc, s, &svc->clogged);
+	stats_session(svc, s);
 }
 
 uint64_t roster_look_at_clogged(struct service *svc)
@@ -99,16 +104,6 @@ uint64_t roster_look_at_clogged(struct service *svc)
 	return next;
 }
 
-static void release_snapshots(struct service *svc, struct session *s)
-{
-	while (s->snapshot_count) {
-		struct session_snapshot *snap = &s->snapshots[--s->snapshot_count];
-
-		region_snapshot_free(svc->region, snap->row);
-		engine_snapshot_release(svc->engine, snap->sequence);
-	}
-}
-
 void session_end(struct service *svc, struct session *s)
 {
 	struct list *l;
@@ -122,8 +117,7 @@ void session_end(struct service *svc, struct session *s)
 	while ((l = s->requests.next) != &s->requests)
 		request_abandon(svc, container_of(l, struct request, of_session));
 	list_remove(&s->dirty);
-	list_remove(&s->stalled_link);
-	release_snapshots(svc, s);
+	pins_drop(svc, s);
 	if (s->row >= 0)
 		region_session_remove(svc->region, s->row);
 	s->row = -1;
@@ -149,6 +143,24 @@ void session_break(struct service *svc, struct session *s, const char *why)
 	tell_control(svc, s, SESSION_BROKEN);
 }
 
+struct session *roster_find(struct service *svc, uint64_t id)
+{
+	struct list *lists[] = {&svc->active, &svc->parked, &svc->clogged};
+
+	for (unsigned i = 0; i < ARRAY_SIZE(lists); i++)
+		for (struct list *l = lists[i]->next; l != lists[i]; l = l->next)
+			if (container_of(l, struct session, link)->id == id)
+				return container_of(l, struct session, link);
+	return NULL;
+}
+
+void roster_kick(struct service *svc, struct session *s)
+{
+	session_tell(s, CHANNEL_KICKED);
+	session_end(svc, s);
+	tell_control(svc, s, SESSION_BROKEN);
+}
+
 void roster_let_go(struct service *svc)
 {
 	struct list *l, *next;
@@ -165,6 +177,7 @@ void roster_let_go(struct service *svc)
 		if (s->bell_armed || !s->end_seen)
 			continue;
 		list_remove(&s->link);
+		user_leave(svc, s->user);
 		tell_control(svc, s, SESSION_GONE); /* the last touch */
 	}
 }
@@ -178,10 +191,11 @@ static void adopt(struct service *svc, struct session *s)
 				  .len = sizeof(s->bell_count),
 				  .done = on_bell,
 				  .context = s};
+	s->user = user_join(svc, s->uid);
 	list_push_back(&svc->active, &s->link);
 	s->active = true;
 	s->busy_ns = svc->now_ns;
-	svc->active_count++;
+	turns_join(svc, s);
 	svc->session_count++;
 	svc->stats.sessions_ever++;
 	svc->stats_changed = true;

@@ -27,6 +27,12 @@ uint64_t roster_look_at_clogged(struct service *svc);
 /* Ends a session: from here on nothing of the session's channel is touched. roster_let_go() hands it back at the end of the pass. */
 void session_end(struct service *svc, struct session *s);
 
+/* The session of that id, or NULL. */
+struct session *roster_find(struct service *svc, uint64_t id);
+
+/* An administrator ends it. */
+void roster_kick(struct service *svc, struct session *s);
+
 /* Hands sessions that have ended back to the control thread. */
 void roster_let_go(struct service *svc);
 

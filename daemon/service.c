@@ -4,7 +4,7 @@
  * One pass
  *	1. io_queue_poll: doorbells, the inbox, blocks that arrived, WAL writes and syncs that ended
  *	2. mails of the control thread; what the engine's background work set free
- *	3. reads whose blocks are in; every active session in turn, with a budget; stalled writes
+ *	3. reads whose blocks are in; every active session in turn, with a budget (turns.c); stalled writes, by their shares (shares.c)
  *	4. show the completions, once per session
  *	5. drive the log; complete the syncs that it covers; deadlines; the stats page
  * A pass without work spins; when spinning does not pay, all sessions are parked, the log is drained, and the thread sleeps in its
@@ -22,20 +22,20 @@
 #include <sys/eventfd.h>
 #include <unistd.h>
 
-#include "daemon/ops.h"
 #include "daemon/pending.h"
+#include "daemon/pins.h"
 #include "daemon/roster.h"
 #include "daemon/stats.h"
+#include "daemon/turns.h"
 #include "engine/kill_point.h"
 #include "shm/error.h"
-#include "shm/sigbus.h"
 
 #define MILLISECOND UINT64_C(1000000)
-static const uint64_t SESSION_IDLE_NS = MILLISECOND; /* an idle session is parked though others are busy */
 static const uint64_t STATS_EVERY_NS = 100 * MILLISECOND;
 static const uint64_t CLOSING_MAX_NS = 5000 * MILLISECOND; /* how long a clean end waits for what is in flight */
 static const uint64_t RETRY_NS = 1000 * MILLISECOND;	   /* how often a full disk is tried again */
-static const uint64_t SET_ASIDE_NS = 60000 * MILLISECOND;  /* and unreadable tables, of which the engine heeds ever fewer */
+static const uint64_t SET_ASIDE_NS =
+	60000 * MILLISECOND; /* and unreadable tables, of which the engine heeds ever fewer */
 
 /* ---- waking ---- */
 
@@ -82,81 +82,24 @@ static void on_event(struct io_req *req)
 
 /* ---- one pass ---- */
 
-/* Takes and executes what one session has, within its budget. Returns how many submissions. */
-static unsigned visit(struct service *svc, struct session *s)
+void service_show(struct service *svc, struct session *s)
 {
-	uint64_t bytes = s->bytes_in + s->bytes_out;
-	unsigned done = 0;
-	int n, room;
+	enum ring_wake how;
 
-	if (!ring_sq_waiting(&s->ring))
-		return 0;
-	while (done < VISIT_BUDGET && s->bytes_in + s->bytes_out - bytes < VISIT_BYTES) {
-		room = ring_cq_room(&s->ring);
-		if (unlikely(svc->closing) && (int)s->closing_left < room)
-			room = (int)s->closing_left;
-		n = room < 0 ? room : ring_sq_take(&s->ring, svc->taken, min_size((size_t)room, VISIT_TAKE));
-		if (unlikely(n < 0)) {
-			session_break(svc, s, "its ring indices are out of bounds");
-			break;
-		}
-		if (n == 0) {
-			if ((!room || s->ring.in_flight == s->ring.entries) && ring_sq_waiting(&s->ring))
-				roster_set_aside(svc, s, room);
-			break;
-		}
-		s->closing_left -= svc->closing ? (unsigned)n : 0;
-		for (int i = 0; i < n && !s->ending; i++)
-			ops_execute(svc, s, &svc->taken[i]);
-		done += (unsigned)n;
-		if (s->ending || n < VISIT_TAKE)
-			break;
-	}
-	if (!s->ending && unlikely(sigbus_guard_broken(s->guard)))
-		session_break(svc, s, "it took pages of its channel away");
-	if (done && !s->ending) {
-		s->busy_ns = svc->now_ns;
-		s->clogged_wait_ns = 0;
-	}
-	return done;
-}
-
-static unsigned visit_all(struct service *svc)
-{
-	struct list *l, *next;
-	unsigned work = 0;
-
-	for (l = svc->active.next; l != &svc->active; l = next) {
-		struct session *s = container_of(l, struct session, link);
-		unsigned n;
-
-		next = l->next; /* a visit takes at most its own session out of the list */
-		n = visit(svc, s);
-		work += n;
-		if (!n && s->active && svc->now_ns - s->busy_ns > SESSION_IDLE_NS)
-			roster_park(svc, s);
-	}
-	return work;
-}
-
-static void show_completions(struct service *svc)
-{
-	struct list *l;
-
-	if (list_empty(&svc->dirty))
-		return;
+	list_remove(&s->dirty);
 	/* Release: what the memtable holds before the number. Readers of the region only look at it. */
 	atomic_store_explicit(&svc->region->header->last_sequence, engine_last_sequence(svc->engine),
 			      memory_order_release);
 	svc->stats_changed = true;
-	while ((l = list_pop(&svc->dirty))) {
-		struct session *s = container_of(l, struct session, dirty);
+	how = ring_cq_publish(&s->ring);
+	KILL_POINT("answers_published");
+	session_wake(s, how);
+}
 
-		enum ring_wake how = ring_cq_publish(&s->ring);
-
-		KILL_POINT("answers_published");
-		session_wake(s, how);
-	}
+static void show_completions(struct service *svc)
+{
+	while (!list_empty(&svc->dirty))
+		service_show(svc, container_of(svc->dirty.next, struct session, dirty));
 }
 
 /* Cut to the room that the stats page has. */
@@ -228,9 +171,8 @@ static unsigned pass(struct service *svc)
 		begin_closing(svc);
 	retry_background(svc);
 	work += pending_run_ready(svc);
-	work += visit_all(svc);
-	if (unlikely(!list_empty(&svc->stalled)) &&
-	    (svc->stall_look || polled || svc->now_ns >= svc->stall_retry_ns || svc->stall_why == DELAY_SLOWDOWN)) {
+	work += turns_take(svc);
+	if (unlikely(!list_empty(&svc->stalled)) && (svc->stall_look || polled || svc->now_ns >= svc->stall_retry_ns)) {
 		unsigned n = pending_retry_stalled(svc);
 
 		svc->stall_look = n > 0;
@@ -246,11 +188,12 @@ static unsigned pass(struct service *svc)
 	if (unlikely(svc->large_underway))
 		work += pending_check_underway(svc);
 	work += pending_complete_synced(svc);
-	if (unlikely(svc->jobs_look)) {
+	if (unlikely(svc->jobs_look || (polled && !list_empty(&svc->flushes_due)))) {
 		svc->jobs_look = false;
 		work += pending_check_jobs(svc);
 	}
 	work += pending_expire(svc);
+	pins_expire(svc);
 	show_completions(svc);
 	if (unlikely(!list_empty(&svc->ending)))
 		roster_let_go(svc);
@@ -305,6 +248,7 @@ static void service_sleep(struct service *svc)
 	next = pending_next_ns(svc);
 	if (clogged < next)
 		next = clogged;
+	next = min_size(next, pins_next_ns(svc));
 	if (svc->stats.jobs_running && svc->stats_ns + STATS_EVERY_NS < next)
 		next = svc->stats_ns + STATS_EVERY_NS; /* so that progress is seen */
 	now = monotonic_ns();
@@ -391,7 +335,8 @@ static void begin_closing(struct service *svc)
 /* Whether the client may still expect something of us. */
 static bool owed(struct session *s)
 {
-	return !list_empty(&s->requests) || (s->closing_left && ring_sq_waiting(&s->ring) && ring_cq_room(&s->ring) > 0);
+	return !list_empty(&s->requests) ||
+	       (s->closing_left && ring_sq_waiting(&s->ring) && ring_cq_room(&s->ring) > 0);
 }
 
 static bool all_answered(const struct service *svc)
@@ -464,9 +409,10 @@ int service_run(struct service *svc)
 int service_init(struct service *svc, const struct config *config, struct engine *engine, struct io_queue *queue,
 		 struct region *region, struct err_info *err)
 {
-	struct list *lists[] = {&svc->active,  &svc->parked,  &svc->clogged, &svc->ending, &svc->dirty,	  &svc->ready,
-				&svc->stalled, &svc->syncing, &svc->flushes, &svc->timed,  &svc->underway,
-				&svc->compactions};
+	struct list *lists[] = {&svc->active,	&svc->parked,	   &svc->clogged,     &svc->ending,  &svc->dirty,
+				&svc->ready,	&svc->stalled,	   &svc->syncing,     &svc->flushes, &svc->timed,
+				&svc->underway, &svc->compactions, &svc->flushes_due, &svc->users,   &svc->turns,
+				&svc->light,	&svc->leased};
 
 	memset(svc, 0, sizeof(*svc));
 	svc->config = config;
@@ -476,7 +422,11 @@ int service_init(struct service *svc, const struct config *config, struct engine
 	svc->cores = config_cores();
 	svc->next_deadline = UINT64_MAX;
 	svc->set_aside_every_ns = SET_ASIDE_NS;
-	svc->now_ns = svc->started_ns = svc->tokens_ns = monotonic_ns();
+	svc->now_ns = svc->started_ns = monotonic_ns();
+	svc->turn_cost = (int64_t)config->turn_bytes;
+	svc->request_cost = max_size(config->turn_bytes / config->turn_requests, 1);
+	svc->light_round = 1;
+	svc->next_lease_ns = UINT64_MAX;
 	for (unsigned i = 0; i < ARRAY_SIZE(lists); i++)
 		list_init(lists[i]);
 	mailbox_init(&svc->inbox);
@@ -502,6 +452,7 @@ int service_init(struct service *svc, const struct config *config, struct engine
 
 void service_fini(struct service *svc)
 {
+	users_fini(svc);
 	if (!svc->pool.busy) /* else reads that never came back still point there */
 		request_pool_fini(&svc->pool);
 	if (svc->event >= 0)

@@ -2,8 +2,8 @@
  * service.h - the service thread: every session's ring, the write path, cached reads, one io_queue.
  *
  * Everything here is the service thread's own, except what a line says otherwise. daemon/README.md tells what one pass of the
- * loop does; service.c is the loop, roster.c keeps the
- * sessions, ops.c and reads.c execute requests, pending.c keeps those that wait.
+ * loop does; service.c is the loop, roster.c keeps the sessions, turns.c chooses among them, ops.c, reads.c, writes.c and pins.c execute requests, pending.c
+ * keeps those that wait, shares.c chooses among writes.
  */
 #ifndef SHALE_DAEMON_SERVICE_H
 #define SHALE_DAEMON_SERVICE_H
@@ -14,7 +14,7 @@
 #include "daemon/session.h"
 #include "shm/park.h"
 
-enum { VISIT_TAKE = 8, VISIT_BUDGET = 32, VISIT_BYTES = 256 << 10 };
+enum { VISIT_TAKE = 8, RETRY_BUDGET = 32 };
 
 struct service {
 	const struct config *config;
@@ -39,13 +39,25 @@ struct service {
 
 	struct list active, parked, clogged, ending; /* sessions */
 	unsigned active_count, session_count;
+	struct list users; /* struct user */
+	struct user nobody;
 	struct list dirty; /* sessions with completions to show */
+
 	struct sqe taken[VISIT_TAKE];
+	struct list turns;	/* users with active sessions */
+	struct list light;	/* active sessions that ask for little */
+	uint64_t light_round;	/* counts the looks at them */
+	int64_t turn_cost;	/* what a user of weight 1 may cost in its turn, in bytes */
+	uint64_t request_cost;	/* what a request costs besides its bytes */
+	bool owed;		/* somebody waits whose turn is yet to come */
 
 	struct request_pool pool;
 	struct list ready;	 /* reads whose blocks are in */
-	struct list stalled;	 /* sessions with stalled writes, in turn */
+	struct list stalled;	 /* sessions with stalled writes that wait for the engine or for their share */
+	unsigned stalled_count;
+	uint16_t engine_why;	 /* DELAY_… : the engine did not take the last write; 0: it did */
 	struct list syncing;	 /* writes, by position */
+	struct list flushes_due; /* that the engine could not begin yet */
 	struct list flushes;	 /* by ticket */
 	struct list compactions; /* also those that nobody waits for any more */
 	struct list underway;	 /* the large write that the engine has taken, unless its client is gone */
@@ -57,8 +69,15 @@ struct service {
 	uint16_t stall_why;	 /* DELAY_… of the last stall */
 	uint64_t stall_since_ns; /* when the first of those that wait now began to */
 	uint64_t stall_retry_ns; /* when to try stalled writes at the latest */
-	int64_t tokens;		 /* bytes that may be written while the engine asks to slow down */
-	uint64_t tokens_ns;
+
+	uint64_t write_clock; /* shares.c: virtual time among users */
+	bool paced;	      /* the engine asks to slow down */
+	uint64_t pace_round;  /* counts how often it began to */
+	int64_t pace_left;    /* bytes that may be written meanwhile */
+	uint64_t pace_ns;
+
+	struct list leased;	/* sessions with snapshots that end by themselves */
+	uint64_t next_lease_ns; /* not later than the end of the first of those; UINT64_MAX: none */
 
 	bool closing;
 	uint64_t closing_until_ns;
@@ -73,7 +92,7 @@ struct service {
 	uint64_t stats_ns; /* last published */
 	uint64_t jobs_seen; /* engine_stats.jobs_ever as published */
 	uint64_t started_ns;
-	struct log_brake broken_brake;
+	struct log_brake broken_brake, ousted_brake;
 };
 
 /* @engine, @queue and @region are borrowed. 0 or -errno with words. */
@@ -95,7 +114,10 @@ void service_stop(struct service *svc);
 void service_post(struct service *svc, struct session *s, unsigned bits);
 void service_progress(struct service *svc);
 
-/* ---- for ops.c and pending.c ---- */
+/* ---- for the other parts ---- */
+
+/* Makes the session's completions visible now, and wakes its client. */
+void service_show(struct service *svc, struct session *s);
 
 /* Ends a session that broke the protocol: @why for the log. */
 void session_break(struct service *svc, struct session *s, const char *why);

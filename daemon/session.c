@@ -51,6 +51,9 @@ int session_new(const char *instance, uint64_t id, const struct session_wish *wi
 	list_init(&s->stalled_link);
 	list_init(&s->stalled);
 	list_init(&s->requests);
+	list_init(&s->turn);
+	list_init(&s->light);
+	list_init(&s->leased);
 	rc = make_channel(instance, size, &s->channel, err);
 	if (rc < 0)
 		goto fail;
@@ -106,40 +109,4 @@ void session_free(struct session *s)
 	segment_close(&s->channel);
 	free(s->snapshots);
 	free(s);
-}
-
-int session_snapshot_add(struct session *s, uint64_t sequence, int row)
-{
-	if (s->snapshot_count == s->snapshot_cap) {
-		unsigned cap = s->snapshot_cap ? 2 * s->snapshot_cap : 8;
-		struct session_snapshot *list = realloc(s->snapshots, cap * sizeof(*list));
-
-		if (!list)
-			return -ENOMEM;
-		s->snapshots = list;
-		s->snapshot_cap = cap;
-	}
-	s->snapshots[s->snapshot_count++] = (struct session_snapshot){sequence, row};
-	return 0;
-}
-
-int session_snapshot_forget(struct session *s, uint64_t sequence)
-{
-	for (unsigned i = 0; i < s->snapshot_count; i++) {
-		if (s->snapshots[i].sequence == sequence) {
-			int row = s->snapshots[i].row;
-
-			s->snapshots[i] = s->snapshots[--s->snapshot_count];
-			return row;
-		}
-	}
-	return -ENOENT;
-}
-
-bool session_snapshot_has(const struct session *s, uint64_t sequence)
-{
-	for (unsigned i = s->snapshot_count; i-- > 0;)
-		if (s->snapshots[i].sequence == sequence)
-			return true;
-	return false;
 }

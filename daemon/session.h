@@ -18,6 +18,7 @@
 
 #include "daemon/mailbox.h"
 #include "daemon/request.h"
+#include "daemon/user.h"
 #include "engine/io.h"
 #include "shm/region.h"
 #include "shm/ring.h"
@@ -29,7 +30,8 @@ enum { SESSION_BROKEN = 1 << 0, SESSION_GONE = 1 << 1 }; /* BROKEN: hang up */
 
 struct session_snapshot {
 	uint64_t sequence;
-	int row; /* in the region's table */
+	uint64_t until_ns; /* CLOCK_MONOTONIC; 0: no lease */
+	int row;	   /* in the region's table; -1: its lease is over, and it pins nothing any more */
 };
 
 struct session {
@@ -58,21 +60,35 @@ struct session {
 	struct list dirty;	  /* service.dirty: completions that are not yet shown */
 	struct list stalled_link; /* service.stalled, while `stalled` is not empty */
 	struct list stalled;	  /* writes in their order */
+	struct request *fetching; /* a write before all of those: its conditions wait for blocks */
 	struct list requests;	  /* all that wait */
 	size_t held;		  /* bytes of payload that they have in the arena */
-	bool active, parked, ending;
+	bool active, parked, clogged, ending;
 	bool end_seen;		  /* SESSION_END came: only then may it be GONE, so that no mail is left behind */
 	unsigned closing_left;	  /* submissions still taken once the daemon is closing */
 	uint64_t busy_ns;	  /* when it last had work */
 	uint64_t clogged_wait_ns; /* how long to leave it alone before the next look */
 	int guard;		  /* SIGBUS guard; -1: none */
 	int row;		  /* in the region's session table; -1: none */
-	uint64_t operations, bytes_in, bytes_out;
+	uint64_t operations, bytes_in, bytes_out, throttled_us, ousted;
+
+	struct user *user;
+	struct list turn;     /* user.polled, while it is active */
+	struct list light;    /* service.light, while it is active and asks for little */
+	uint64_t light_round; /* when it was looked at last */
+	int64_t deficit;      /* what it may cost in this visit; negative: a debt */
+	bool large;	      /* its last request cost much */
+	uint64_t write_tag;   /* shares.c: virtual time at which its next write begins */
+	int64_t pace_left;    /* its part of the paced rate, in bytes */
+	uint64_t pace_ns, pace_round;
+
 	struct io_req bell; /* reads the doorbell */
 	bool bell_armed;
 	uint64_t bell_count;
 	struct session_snapshot *snapshots;
 	unsigned snapshot_count, snapshot_cap;
+	unsigned pinned;	/* of those, that are not over */
+	struct list leased;	/* service.leased, while one of them has a lease */
 };
 
 /* What a client asked for, already bounded. */
@@ -96,9 +112,11 @@ void session_wake(struct session *s, enum ring_wake how);
 /* Tells the client a state of its channel. */
 void session_tell(struct session *s, enum channel_state state);
 
-/* Remembers or forgets a pinned sequence. 0 or -ENOMEM; the row of the forgotten one, or -ENOENT. */
-int session_snapshot_add(struct session *s, uint64_t sequence, int row);
-int session_snapshot_forget(struct session *s, uint64_t sequence);
-bool session_snapshot_has(const struct session *s, uint64_t sequence);
+/* What it asked for, or was answered, cost so much. */
+static inline void session_charge(struct session *s, uint64_t cost)
+{
+	s->deficit -= (int64_t)cost;
+	s->user->credit -= (int64_t)cost;
+}
 
 #endif

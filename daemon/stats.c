@@ -196,6 +196,16 @@ void stats_session(struct service *svc, const struct session *s)
 	atomic_store_explicit(&row->operations, s->operations, memory_order_relaxed);
 	atomic_store_explicit(&row->bytes_in, s->bytes_in, memory_order_relaxed);
 	atomic_store_explicit(&row->bytes_out, s->bytes_out, memory_order_relaxed);
-	atomic_store_explicit(&row->snapshots, s->snapshot_count, memory_order_relaxed);
-	atomic_store_explicit(&row->state, s->parked, memory_order_relaxed);
+	atomic_store_explicit(&row->snapshots, s->pinned, memory_order_relaxed);
+	atomic_store_explicit(&row->state,
+			      s->clogged  ? SESSION_STATE_CLOGGED
+			      : s->parked ? SESSION_STATE_IDLE
+					  : SESSION_STATE_ACTIVE,
+			      memory_order_relaxed);
+	atomic_store_explicit(&row->active_monotonic_ns, s->busy_ns, memory_order_relaxed);
+	atomic_store_explicit(&row->in_flight, s->ring.in_flight, memory_order_relaxed);
+	atomic_store_explicit(&row->bytes_held, s->held, memory_order_relaxed);
+	atomic_store_explicit(&row->throttled_us, s->throttled_us, memory_order_relaxed);
+	atomic_store_explicit(&row->channel_bytes, s->channel.size, memory_order_relaxed);
+	atomic_store_explicit(&row->ousted, s->ousted, memory_order_relaxed);
 }

@@ -3,7 +3,7 @@
  *
  *	page 0       region_header
  *	page 1 …     snapshot table   REGION_SNAPSHOTS × 32 bytes
- *	…            session table    REGION_SESSIONS × 136 bytes
+ *	…            session table    REGION_SESSIONS rows
  *	…            stats page       count of publications and two struct region_stats
  *
  * The stats page holds two copies. The writer fills the one that does not hold, then counts on, and so makes it the one that does. A
@@ -229,7 +229,7 @@ int region_read_stats(const struct region *r, struct region_stats *out)
 	return -EAGAIN;
 }
 
-int region_snapshot_take(struct region *r, uint64_t sequence, uint64_t session, uint64_t now_ns)
+int region_snapshot_take(struct region *r, uint64_t sequence, uint64_t session, uint64_t now_ns, uint64_t lease_until_ns)
 {
 	for (int i = 0; i < REGION_SNAPSHOTS; i++) {
 		struct region_snapshot *s = &r->snapshots[i];
@@ -238,7 +238,7 @@ int region_snapshot_take(struct region *r, uint64_t sequence, uint64_t session, 
 			continue;
 		atomic_store_explicit(&s->session, session, memory_order_relaxed);
 		atomic_store_explicit(&s->taken_monotonic_ns, now_ns, memory_order_relaxed);
-		atomic_store_explicit(&s->lease_until_ns, 0, memory_order_relaxed);
+		atomic_store_explicit(&s->lease_until_ns, lease_until_ns, memory_order_relaxed);
 		/* Release: the row before the word that makes it count. Readers load it with acquire. */
 		atomic_store_explicit(&s->sequence_plus_1, sequence + 1, memory_order_release);
 		return i;
@@ -267,7 +267,8 @@ int region_session_add(struct region *r, uint64_t session, uint32_t pid, uint32_
 		       uint64_t now_ns)
 {
 	assert(session);
-	for (int i = 0; i < REGION_SESSIONS; i++) {
+	for (unsigned n = 0; n < REGION_SESSIONS; n++) {
+		unsigned i = ((uint32_t)session + n) % REGION_SESSIONS;
 		struct region_session *s = &r->sessions[i];
 
 		if (atomic_load_explicit(&s->session, memory_order_relaxed))
@@ -289,7 +290,7 @@ int region_session_add(struct region *r, uint64_t session, uint32_t pid, uint32_
 		put_command(s, command);
 		/* Release: the row before the word that makes it count. Readers load it with acquire. */
 		atomic_store_explicit(&s->session, session, memory_order_release);
-		return i;
+		return (int)i;
 	}
 	return -ENOSPC;
 }

@@ -44,13 +44,16 @@ void region_publish_stats(struct region *r, const struct region_stats *stats);
 int region_read_stats(const struct region *r, struct region_stats *out);
 
 /*
- * Pins: a slot of the snapshot table. Returns the slot, or -ENOSPC when the table is full.
+ * Pins: a slot of the snapshot table; @lease_until_ns 0: it does not end by itself. Returns the slot, or -ENOSPC when the table is full.
  * region_snapshot_free takes a slot from region_snapshot_take.
  */
-int region_snapshot_take(struct region *r, uint64_t sequence, uint64_t session, uint64_t now_ns);
+int region_snapshot_take(struct region *r, uint64_t sequence, uint64_t session, uint64_t now_ns, uint64_t lease_until_ns);
 void region_snapshot_free(struct region *r, int slot);
 
-/* Session rows. Returns the slot, or -ENOSPC (the session still works, it is only not listed). */
+/*
+ * Session rows. Returns the slot, or -ENOSPC (the session still works, it is only not listed). The search begins where the low half of @session points: a
+ * daemon that puts a slot number there finds a free row at once.
+ */
 int region_session_add(struct region *r, uint64_t session, uint32_t pid, uint32_t uid, const char *command,
 		       uint64_t now_ns);
 void region_session_remove(struct region *r, int slot);

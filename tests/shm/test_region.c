@@ -215,12 +215,12 @@ START_TEST(snapshot_table_fills_and_frees)
 
 	create(&r);
 	for (int i = 0; i < REGION_SNAPSHOTS; i++)
-		ck_assert_int_eq(region_snapshot_take(&r, (uint64_t)i, 9, 1000), i);
-	ck_assert_int_eq(region_snapshot_take(&r, 1, 9, 1000), -ENOSPC);
+		ck_assert_int_eq(region_snapshot_take(&r, (uint64_t)i, 9, 1000, 0), i);
+	ck_assert_int_eq(region_snapshot_take(&r, 1, 9, 1000, 0), -ENOSPC);
 	ck_assert_uint_eq(r.snapshots[0].sequence_plus_1, 1);
 	region_snapshot_free(&r, 500);
 	ck_assert_uint_eq(r.snapshots[500].sequence_plus_1, 0);
-	ck_assert_int_eq(region_snapshot_take(&r, 123456, 10, 2000), 500);
+	ck_assert_int_eq(region_snapshot_take(&r, 123456, 10, 2000, 0), 500);
 	ck_assert_uint_eq(r.snapshots[500].sequence_plus_1, 123457);
 	ck_assert_uint_eq(r.snapshots[500].session, 10);
 	ck_assert_uint_eq(r.snapshots[500].taken_monotonic_ns, 2000);
@@ -237,12 +237,12 @@ START_TEST(session_rows_are_clean)
 
 	create(&r);
 	slot = region_session_add(&r, 0x100000001, 42, 1000, "a-command-with-a-name-far-too-long-for-it", 7);
-	ck_assert_int_eq(slot, 0);
+	ck_assert_int_eq(slot, 1); /* where the low half of the id points */
 	row = &r.sessions[slot];
 	ck_assert_uint_eq(strlen(row->command), sizeof(row->command) - 1);
 	atomic_store(&row->operations, 99);
 	atomic_store(&row->snapshots, 3);
-	ck_assert_int_eq(region_session_add(&r, 2, 43, 1000, NULL, 7), 1);
+	ck_assert_int_eq(region_session_add(&r, 0x300000001, 43, 1000, NULL, 7), 2); /* taken: the next one */
 	region_session_remove(&r, slot);
 	ck_assert_uint_eq(row->session, 0);
 	ck_assert_int_eq(region_session_add(&r, 0x200000001, 44, 1001, "sh", 8), slot);
@@ -250,8 +250,9 @@ START_TEST(session_rows_are_clean)
 	ck_assert_uint_eq(row->snapshots, 0);
 	ck_assert_uint_eq(row->pid, 44);
 	ck_assert_str_eq(row->command, "sh");
-	for (int i = 2; i < REGION_SESSIONS; i++)
-		ck_assert_int_eq(region_session_add(&r, (uint64_t)i + 10, 1, 1, "x", 1), i);
+	for (int i = 3; i < REGION_SESSIONS + 1; i++)
+		ck_assert_int_eq(region_session_add(&r, (uint64_t)i + (UINT64_C(9) << 32), 1, 1, "x", 1),
+				 i % REGION_SESSIONS);
 	ck_assert_int_eq(region_session_add(&r, 99999, 1, 1, "x", 1), -ENOSPC);
 	region_close(&r, true);
 }

@@ -1,0 +1,68 @@
+#include "daemon/user.h"
+
+#include <stdlib.h>
+
+#include "daemon/service.h"
+
+/* Users are few, and whoever came last is likely to come next: a list that is searched from there. */
+static struct user *find(struct service *svc, uid_t uid)
+{
+	for (struct list *l = svc->users.prev; l != &svc->users; l = l->prev) {
+		struct user *u = container_of(l, struct user, link);
+
+		if (u->uid == uid)
+			return u;
+	}
+	return NULL;
+}
+
+static void init(struct user *u, uid_t uid, unsigned weight)
+{
+	u->uid = uid;
+	u->weight = weight;
+	list_init(&u->link);
+	list_init(&u->turn);
+	list_init(&u->polled);
+}
+
+struct user *user_join(struct service *svc, uid_t uid)
+{
+	struct user *u = find(svc, uid);
+
+	if (!u) {
+		u = calloc(1, sizeof(*u));
+		if (u)
+			init(u, uid, config_weight(svc->config, uid));
+	}
+	if (!u) {
+		u = &svc->nobody;
+		if (!u->sessions)
+			init(u, (uid_t)-1, 1);
+	}
+	list_remove(&u->link);
+	list_push_back(&svc->users, &u->link);
+	u->sessions++;
+	return u;
+}
+
+void user_leave(struct service *svc, struct user *u)
+{
+	if (--u->sessions)
+		return;
+	assert(!u->pins && !u->held && list_empty(&u->polled));
+	list_remove(&u->link);
+	if (u != &svc->nobody)
+		free(u);
+}
+
+void users_fini(struct service *svc)
+{
+	struct list *l;
+
+	while ((l = list_pop(&svc->users))) {
+		struct user *u = container_of(l, struct user, link);
+
+		if (u != &svc->nobody)
+			free(u);
+	}
+}
