@@ -130,8 +130,14 @@ int channel_connect(struct shale_db *db, struct channel *ch, uint32_t entries, s
 
 	assert(ch->socket < 0);
 	rc = handshake_connect(db->path, &hello, timeout_ms, &socket, &w, fds, err);
+	if (rc == -ENOENT || rc == -ECONNREFUSED) {
+		int help = autostart_help(&db->autostart, db->path, err); /* leaves the words alone when it is 0 */
+
+		return help < 0 ? help : rc;
+	}
 	if (rc < 0)
 		return rc;
+	autostart_done(&db->autostart);
 	channel_init(ch);
 	ch->socket = socket;
 	ch->doorbell = fds[2];

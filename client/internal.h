@@ -16,6 +16,7 @@
 #include <pthread.h>
 #include <stdatomic.h>
 
+#include "client/autostart.h"
 #include "client/shale.h"
 #include "shm/error.h"
 #include "shm/park.h"
@@ -66,6 +67,7 @@ struct shale_db {
 	uint64_t deadline_us;		     /* of calls that have none; 0: none */
 	_Atomic size_t usual_arena;	     /* what the daemon gives a lane that asks for nothing special. relaxed */
 	_Atomic size_t max_key, max_request; /* bytes; from the last WELCOME. relaxed: each stands by itself */
+	struct autostart autostart;
 	struct lane *lanes;		     /* guarded by lanes_lock */
 
 	pthread_mutex_t main_lock;

@@ -8,7 +8,6 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/stat.h>
-#include <sys/un.h>
 #include <unistd.h>
 
 #include "client/internal.h"
@@ -44,29 +43,45 @@ static char *absolute(const char *path)
 {
 	char cwd[PATH_MAX], *full;
 
-	if (path[0] == '/' || !getcwd(cwd, sizeof(cwd)) ||
-	    strlen(cwd) + 1 + strlen(path) >= sizeof(((struct sockaddr_un *)0)->sun_path))
+	if (path[0] == '/' || !getcwd(cwd, sizeof(cwd)))
 		return strdup(path);
 	return asprintf(&full, "%s/%s", cwd, path) < 0 ? NULL : full;
 }
 
-/* The socket that @where means. Owned by the caller; NULL when memory is short. */
-static char *socket_path(const char *where)
+/*
+ * What @where means: the socket, and the directory in which a daemon is to be started (NULL: none). 0 or -ENOMEM; both owned by the caller.
+ */
+static int resolve(const char *where, bool autostart, char **socket_out, char **directory_out)
 {
-	char *path, *full;
+	bool named = where != NULL, directory;
+	char *socket = NULL, *full;
 	struct stat st;
 
 	if (!where)
 		where = getenv("SHALE_SOCKET");
 	if (!where || !*where)
 		where = SHALE_DEFAULT_SOCKET;
-	if (stat(where, &st) < 0 || !S_ISDIR(st.st_mode))
-		return absolute(where);
-	if (asprintf(&path, "%s/" SOCKET_NAME, where) < 0)
-		return NULL;
-	full = absolute(path);
-	free(path);
-	return full;
+	if (stat(where, &st) == 0)
+		directory = S_ISDIR(st.st_mode);
+	else
+		directory = autostart && named; /* the daemon makes it */
+	full = absolute(where);
+	if (!full)
+		return -ENOMEM;
+	if (!directory) {
+		*socket_out = full;
+		*directory_out = NULL;
+		return 0;
+	}
+	if (asprintf(&socket, "%s/" SOCKET_NAME, full) < 0)
+		socket = NULL;
+	if (!autostart || !socket) {
+		free(full);
+		full = NULL;
+	}
+	*socket_out = socket;
+	*directory_out = full;
+	return socket ? 0 : -ENOMEM;
 }
 
 static bool has_one_core(void)
@@ -83,6 +98,7 @@ static void db_free(struct shale_db *db, bool forked)
 	lanes_close(db);
 	channel_close(&db->main, forked);
 	region_drop(db, forked);
+	autostart_fini(&db->autostart, forked);
 	if (!forked)
 		pthread_mutex_destroy(&db->main_lock);
 	free(db->path);
@@ -93,6 +109,8 @@ static struct shale_db *db_new(const char *where, const struct shale_options *o)
 {
 	static _Atomic uint64_t ids;
 	struct shale_db *db = calloc(1, sizeof(*db));
+	char *directory = NULL;
+	int rc;
 
 	if (!db)
 		return NULL;
@@ -107,8 +125,9 @@ static struct shale_db *db_new(const char *where, const struct shale_options *o)
 	pthread_mutex_init(&db->main_lock, NULL);
 	channel_init(&db->main);
 	region_drop(db, true); /* nothing is mapped yet */
-	db->path = socket_path(where);
-	if (!db->path) {
+	rc = resolve(where, o->autostart, &db->path, &directory);
+	autostart_init(&db->autostart, directory);
+	if (rc < 0) {
 		db_free(db, false);
 		return NULL;
 	}
@@ -130,12 +149,16 @@ static int first_connect(struct shale_db *db, unsigned connect_ms)
 		if (rc == 0)
 			return 0;
 		late = monotonic_ns() >= until;
-		nobody = rc == -ENOENT || rc == -ECONNREFUSED;
+		nobody = (rc == -ENOENT || rc == -ECONNREFUSED) && !db->autostart.directory;
 		/* A daemon that dies in the middle of a handshake looks like a stranger: look again. */
 		if (rc == -SHALE_ENOTSHALE && ++strangers < STRANGERS_MAX && !late) {
 			backoff(&step_ms, until);
 			continue;
 		}
+		if (late && connect_may_retry(rc) && autostart_locked(&db->autostart))
+			return fail(NULL, -SHALE_ELOCKED,
+				    "shale_open(%s): another program has the database open and does not serve it (%s)",
+				    db->path, err.text);
 		if (!connect_may_retry(rc) || late || (nobody && !connect_ms))
 			return fail(NULL, rc, "shale_open(%s): %s", db->path, err.text);
 		backoff(&step_ms, until);

@@ -254,7 +254,8 @@ int shale_submit_multiget(struct shale_queue *queue, const struct shale_read_opt
 	if (rc < 0)
 		return rc;
 	if (count > MULTIGET_MAX || size > atomic_load_explicit(&queue->db->max_request, memory_order_relaxed))
-		return fail(queue->db, -E2BIG, "multiget: %zu keys of %zu bytes are too many for one request", count, size);
+		return fail(queue->db, -E2BIG, "multiget: %zu keys of %zu bytes are too many for one request", count,
+			    size);
 	op.payload = malloc(size);
 	if (!op.payload)
 		return fail(queue->db, -ENOMEM, "multiget: no memory for %zu keys", count);

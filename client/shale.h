@@ -124,7 +124,8 @@ struct shale_read_options {
  * it has to say in the file shaled.log of the directory. SIGCHLD, signal masks and children of the caller are not touched.
  *
  * Returns 0 and *@db_out, to be closed by shale_close; -ENOENT or -ECONNREFUSED (no daemon there), -EACCES,
- * -SHALE_ENOTSHALE, -SHALE_EABI, -ETIMEDOUT; with autostart also -SHALE_EFAILED (shaled ended at once; the words quote its log).
+ * -SHALE_ENOTSHALE, -SHALE_EABI, -ETIMEDOUT; with autostart also -SHALE_EFAILED (shaled cannot be started, or ends at once: the words say
+ * why) and -SHALE_ELOCKED (another program has the database open).
  * *@db_out is untouched on failure; shale_last_error(NULL) has the words.
  * Blocks up to options->connect_ms.
  */

@@ -34,6 +34,7 @@ enum {
 	DESCRIPTORS_OF_DAEMON = 64,  /* logs, rings, the table being written… */
 	ACCEPT_PAUSE_NS = 10 * 1000 * 1000,
 	EVENTS = 32,
+	FIRST_CLIENT_NS = 2000 * 1000 * 1000,
 };
 
 /* What an epoll entry is: the low bits of its data; the rest is a pointer (all of which are aligned to 8). */
@@ -393,6 +394,13 @@ static void on_connect(struct control *c)
 	c->connection_count++;
 }
 
+static void begin_ending(struct control *c)
+{
+	c->closing = true;
+	close_fd(&c->listener); /* whoever connects now is refused by the kernel, and tries the next daemon */
+	service_stop(c->service);
+}
+
 static void on_signal(struct control *c)
 {
 	struct signalfd_siginfo info;
@@ -404,9 +412,7 @@ static void on_signal(struct control *c)
 			continue;
 		}
 		log_line(LOG_NOTICE, "%s: ending", info.ssi_signo == SIGTERM ? "SIGTERM" : "SIGINT");
-		c->closing = true;
-		close_fd(&c->listener); /* whoever connects now is refused by the kernel, and tries the next daemon */
-		service_stop(c->service);
+		begin_ending(c);
 	}
 }
 
@@ -493,6 +499,31 @@ static int tend_connections(struct control *c)
 	return next == UINT64_MAX ? -1 : (int)((next - now) / 1000000 + 1);
 }
 
+/* With service.exit_when_unused: ends when nobody has been there for so long. Returns how long to wait, in ms: -1 for ever. */
+static int tend_use(struct control *c)
+{
+	uint64_t limit = c->config->exit_when_unused * UINT64_C(1000000), now;
+
+	if (!limit || c->closing)
+		return -1;
+	c->used |= c->sessions != NULL;
+	if (c->sessions || c->connections) {
+		c->unused_ns = 0;
+		return -1;
+	}
+	now = monotonic_ns();
+	if (!c->unused_ns)
+		c->unused_ns = now;
+	/* The first client may need its time: it waits for us, too. */
+	if (!c->used && limit < FIRST_CLIENT_NS)
+		limit = FIRST_CLIENT_NS;
+	if (now - c->unused_ns < limit)
+		return (int)((limit - (now - c->unused_ns)) / 1000000 + 1);
+	log_line(LOG_NOTICE, "nobody uses this database any more (service.exit_when_unused): ending");
+	begin_ending(c);
+	return -1;
+}
+
 static void *control_loop(void *arg)
 {
 	struct control *c = arg;
@@ -501,7 +532,10 @@ static void *control_loop(void *arg)
 	prctl(PR_SET_NAME, "shaled-control");
 	/* Acquire: pairs with the release in control_stop(), which then rings the outbox. */
 	while (!atomic_load_explicit(&c->quit, memory_order_acquire)) {
-		int n = epoll_wait(c->epoll, events, EVENTS, tend_connections(c));
+		int hello_ms = tend_connections(c), use_ms = tend_use(c), n;
+
+		n = epoll_wait(c->epoll, events, EVENTS,
+			       hello_ms < 0 || (use_ms >= 0 && use_ms < hello_ms) ? use_ms : hello_ms);
 
 		if (n > 0)
 			handle_events(c, events, n);

@@ -30,6 +30,8 @@ struct control {
 	struct session **slots; /* [config->sessions]: by session id */
 	uint32_t generation;	/* of the next session; begins at random */
 	bool closing;
+	bool used;	    /* there was a client */
+	uint64_t unused_ns; /* since when there is none; 0: there is one */
 	_Atomic bool quit;
 	pthread_t thread;
 	bool running;
