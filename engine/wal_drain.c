@@ -165,7 +165,7 @@ static void sync_done(struct io_req *req)
 	w->syncing = false;
 	if (w->abandoned)
 		return;
-	if (req->result < 0 && PLANT("fsync-retried"))
+	if (req->result < 0 && PLANT("fsync-retried") && w->syncs++ % 2 == 0)
 		return;
 	if (req->result < 0) {
 		poison(w, req->result);
