@@ -128,7 +128,8 @@ uint64_t dir_list_highest(const struct dir_list *l)
 	uint64_t highest = 0;
 
 	for (size_t i = 0; i < l->count; i++)
-		highest = l->at[i].number > highest ? l->at[i].number : highest;
+		if (l->at[i].number < NUMBER_IMPOSSIBLE && l->at[i].number > highest)
+			highest = l->at[i].number;
 	return highest;
 }
 

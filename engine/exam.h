@@ -60,7 +60,9 @@ int dir_list_read(struct io_env *env, struct dir_list *out, struct err_info *err
 void dir_list_free(struct dir_list *l);
 /* NULL: not there. A table is found under either name. */
 const struct dir_file *dir_list_find(const struct dir_list *l, enum file_type type, uint64_t number);
-uint64_t dir_list_highest(const struct dir_list *l); /* number in any name */
+/* No counter gets here: a file with such a number is nobody's. */
+#define NUMBER_IMPOSSIBLE (UINT64_C(1) << 60)
+uint64_t dir_list_highest(const struct dir_list *l); /* number in any name that a database makes */
 
 /*
  * Reads a whole file into malloc'ed memory. Pages that the disk cannot give are zeros and reported. 0, or a failure with words (no memory, not there).

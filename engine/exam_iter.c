@@ -128,3 +128,8 @@ int exam_iter_new(struct exam *x, struct table_exam *const *tables, size_t count
 	*out = &it->base;
 	return 0;
 }
+
+size_t exam_iter_table(const struct iter *it)
+{
+	return container_of(it, struct exam_iter, base)->at;
+}

@@ -24,9 +24,6 @@
 #include <stdio.h>
 #include <stdlib.h>
 
-/* No counter gets here. A file with such a name is nobody's, and numbers counted on from it would run over. */
-#define NUMBER_IMPOSSIBLE (UINT64_C(1) << 60)
-
 /* Numbers of the log files in the directory, and what else was seen there. */
 struct listing {
 	uint64_t *logs;

@@ -274,7 +274,8 @@ static void hole_end(struct look *l, struct table_hole *hole, const struct slice
 	struct finding f = finding_at(l, kind, cause, hole->offset, hole->size);
 	struct slice first, last;
 
-	if (!before && l->meta)
+	/* An index key is shortened: behind the last block it may lie behind the table's last key, and other tables begin there. */
+	if (l->meta && (!before || slice_compare(*before, l->meta_last) > 0))
 		before = &l->meta_last;
 	if (set_end(&hole->has_before, &hole->before, before) < 0)
 		l->rc = -ENOMEM;

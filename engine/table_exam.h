@@ -53,6 +53,9 @@ void table_exam_free(struct table_exam *t); /* NULL is fine */
 /* Iterates over the good blocks of @tables (borrowed; disjoint, in key order), one open at a time. Only seek_first and next. 0 or -ENOMEM. */
 int exam_iter_new(struct exam *x, struct table_exam *const *tables, size_t count, struct iter **out);
 
+/* Which of the tables the valid iterator @it stands in. */
+size_t exam_iter_table(const struct iter *it);
+
 /* True when @hole may have held @user. @t: its table. */
 bool table_hole_may_hold(const struct table_exam *t, const struct table_hole *hole, struct slice user);
 

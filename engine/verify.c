@@ -330,6 +330,16 @@ static int check_order(struct verify *v)
 	return rc < 0 ? rc : 0;
 }
 
+int verify_order(struct exam *x, const struct edit *sum, struct table_exam **tables, struct err_info *err)
+{
+	struct verify_result ignored;
+	struct verify v = {.x = x, .err = err, .out = &ignored, .sum = *sum, .tables = tables};
+	uint64_t before = x->problems;
+	int rc = check_order(&v);
+
+	return rc < 0 ? rc : x->problems != before;
+}
+
 /* ---- logs, and the rest of the directory ---- */
 
 static int look_at_logs(struct verify *v)

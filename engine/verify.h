@@ -19,4 +19,12 @@ struct verify_result {
  */
 int verify_database(struct exam *x, struct verify_result *out, struct err_info *err);
 
+struct table_exam;
+
+/*
+ * Tables against one another, by what can be read of them: those of a level from 1 on are disjoint, and of each key a newer place holds the newer sequences.
+ * @sum: live tables as added files, in the order of their numbers; @tables: as these, NULL for a missing one. 0, 1 with findings, or a failure with words.
+ */
+int verify_order(struct exam *x, const struct edit *sum, struct table_exam **tables, struct err_info *err);
+
 #endif

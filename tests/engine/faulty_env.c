@@ -2,6 +2,7 @@
 
 #include <stdio.h>
 #include <stdlib.h>
+#include <unistd.h>
 
 #include "shm/error.h"
 #include "tests/test.h"
@@ -17,6 +18,8 @@ static int turn(struct faulty_env *f, const char *what)
 	f->ops++;
 	if (f->countdown < 0 || f->countdown-- > 0)
 		return 0;
+	if (f->dies)
+		_exit(FAULTY_EXIT);
 	snprintf(f->last, sizeof(f->last), "%s", what);
 	return f->failure;
 }
@@ -30,7 +33,14 @@ static int f_open(struct io_env *env, const char *name, unsigned flags, struct i
 
 static int f_unlink(struct io_env *env, const char *name)
 {
+	if (faulty(env)->dies)
+		turn(faulty(env), "unlink");
 	return io_unlink(faulty(env)->inner, name);
+}
+
+static int f_list(struct io_env *env, void (*each)(void *context, const char *name), void *context)
+{
+	return io_list(faulty(env)->inner, each, context);
 }
 
 static int f_rename(struct io_env *env, const char *from, const char *to)
@@ -132,6 +142,7 @@ void faulty_env_init(struct faulty_env *f, const char *dir)
 	static const struct io_env_ops ops = {.open = f_open,
 					      .unlink = f_unlink,
 					      .rename = f_rename,
+					      .list = f_list,
 					      .sync_dir = f_sync_dir,
 					      .queue_new = f_queue_new};
 	struct err_info err = {0};

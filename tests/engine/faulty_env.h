@@ -4,6 +4,8 @@
 
 #include "engine/io.h"
 
+enum { FAULTY_EXIT = 77 };
+
 struct faulty_env {
 	struct io_env base;
 	struct io_env *inner;
@@ -11,6 +13,7 @@ struct faulty_env {
 	int failure;    /* what it answers */
 	long ops;       /* changing operations so far */
 	char last[64];  /* the one that failed */
+	bool dies;      /* instead of failing, the process ends there with FAULTY_EXIT; unlinks count, too */
 };
 
 /* Creates, renames, directory syncs, writes, syncs and reservations count; what fails is not carried out. */

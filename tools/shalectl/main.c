@@ -28,6 +28,8 @@ static const struct command commands[] = {
 	{"flush", "", 0, 0, "", "write the memtables out as tables", cmd_flush},
 	{"compact", "[FROM [TO]]", 0, 2, "ftlWN", "compact a range of keys, or all; Ctrl-C ends it", cmd_compact},
 	{"verify", "", 0, 0, "", "check every byte of the database in --db DIR, which nobody serves", cmd_verify},
+	{"repair", "", 0, 0, "YDO", "make a damaged database usable again; what is lost is told, and kept in lost/",
+	 cmd_repair},
 	{"version", "", 0, 0, "", "print the version", cmd_version},
 	{"help", "[VERB]", 0, 1, "", "print this, or a verb's options", cmd_help},
 };
@@ -54,6 +56,10 @@ static const struct {
 	{'l', "level", "N", "only what level N holds, into the next one; the last is rewritten"},
 	{'W', "wait", NULL, "return when it is done (the default)"},
 	{'N', "no-wait", NULL, "return when it is begun"},
+	{'Y', "yes", NULL, "do it without asking"},
+	{'D', "dry-run", NULL, "say what would be done, and change nothing"},
+	{'O', "keep-older", NULL,
+	 "keep older values of keys whose newest entry may be lost: deleted data may come back"},
 };
 
 void complain(const char *fmt, ...)
@@ -221,6 +227,15 @@ static int take_option(struct ctl *ctl, int letter)
 	case 'W':
 	case 'N':
 		ctl->no_wait = letter == 'N';
+		break;
+	case 'Y':
+		ctl->yes = true;
+		break;
+	case 'D':
+		ctl->dry_run = true;
+		break;
+	case 'O':
+		ctl->keep_older = true;
 		break;
 	case 'l':
 		if (parse_count(optarg, &n) != EXIT_OK || n >= REGION_LEVELS) {

@@ -7,7 +7,7 @@
  *	compact.c  compact                     through libshale, with progress from the region
  *	status.c levels.c jobs.c explain.c     from the region alone, so that they work while the daemon hangs; the verbs
  *	                                       of these names, and stats
- *	verify.c offline.c                     a directory that nobody serves, by the engine's code; these need no daemon
+ *	verify.c repair.c offline.c            a directory that nobody serves, by the engine's code; these need no daemon
  *	picture.c tables.c                     one look at the region; tables
  *	text.c     escaping, base64, sizes, "did you mean"
  *
@@ -38,7 +38,7 @@ struct ctl {
 	bool json;
 	unsigned timeout_ms;
 	/* options of single verbs */
-	bool sync, hex, reverse, keys_only, no_wait, has_level;
+	bool sync, hex, reverse, keys_only, no_wait, has_level, yes, dry_run, keep_older;
 	int level;
 	const char *from, *to, *prefix;
 	uint64_t limit;
@@ -69,6 +69,7 @@ int cmd_stats(struct ctl *ctl);
 int cmd_levels(struct ctl *ctl);
 int cmd_jobs(struct ctl *ctl);
 int cmd_explain(struct ctl *ctl);
+int cmd_repair(struct ctl *ctl);
 int cmd_verify(struct ctl *ctl);
 int cmd_version(struct ctl *ctl);
 
