@@ -11,6 +11,7 @@ struct session {
 	struct shale_db *db;
 	struct shale_batch *batch;
 	struct shale_iter *it;
+	struct shale_queue *queue; /* made when it is first needed */
 	char *buf;
 	size_t cap;
 };
@@ -131,6 +132,7 @@ static void close_session(void *p)
 	struct session *s = p;
 
 	shale_batch_free(s->batch);
+	shale_queue_close(s->queue);
 	shale_close(s->db);
 	free(s->buf);
 	free(s);
@@ -194,6 +196,55 @@ static int get(void *p, struct slice key)
 	size_t len;
 
 	return shale_get(s->db, NULL, key.data, key.size, s->buf, s->cap, &len);
+}
+
+static int nop(void *p)
+{
+	return shale_ping(((struct session *)p)->db);
+}
+
+/* ---- several in flight ---- */
+
+static int need_queue(struct session *s)
+{
+	return s->queue ? 0 : shale_queue_open(s->db, NULL, &s->queue);
+}
+
+static int submit_get(void *p, struct slice key)
+{
+	struct session *s = p;
+	int rc = need_queue(s);
+
+	/* All values go to the same place, one after the other: nobody looks at them. */
+	return rc < 0 ? rc : shale_submit_get(s->queue, NULL, key.data, key.size, s->buf, s->cap, NULL);
+}
+
+static int submit_put(void *p, struct slice key, struct slice value)
+{
+	struct session *s = p;
+	int rc = need_queue(s);
+
+	return rc < 0 ? rc : shale_submit_put(s->queue, NULL, key.data, key.size, value.data, value.size, NULL);
+}
+
+static int reap(void *p, unsigned left, uint64_t *ended, uint64_t *found)
+{
+	struct session *s = p;
+
+	while (s->queue && shale_queue_pending(s->queue) > left) {
+		struct shale_completion done[64];
+		int n = shale_wait(s->queue, done, ARRAY_SIZE(done), UINT64_MAX);
+
+		if (n < 0)
+			return n;
+		for (int i = 0; i < n; i++) {
+			if (done[i].result < 0)
+				return done[i].result;
+			*found += done[i].result == 0;
+		}
+		*ended += (uint64_t)n;
+	}
+	return 0;
 }
 
 static int compact(void *p)
@@ -283,6 +334,10 @@ const struct driver shale_driver = {
 	.batch_put = batch_put,
 	.batch_commit = batch_commit,
 	.get = get,
+	.nop = nop,
+	.submit_get = submit_get,
+	.submit_put = submit_put,
+	.reap = reap,
 	.compact = compact,
 	.cursor_open = cursor_open,
 	.cursor_first = cursor_first,
