@@ -21,10 +21,8 @@ static int scan(struct shale_db *db, const struct shale_snapshot *snapshot)
 	int rc;
 
 	options.snapshot = snapshot;
-	options.lower = "planet/";
-	options.lower_len = strlen("planet/");
-	options.upper = "planet0"; /* '0' follows '/': all keys that begin with "planet/" */
-	options.upper_len = strlen("planet0");
+	options.prefix = "planet/";
+	options.prefix_len = strlen("planet/");
 	rc = shale_iter_open(db, &options, &it);
 	if (rc < 0)
 		return say(db, "scan", rc);

@@ -126,7 +126,7 @@ END_TEST
 static struct {
 	_Atomic int go;
 	_Atomic int pids[16];
-} *shared;
+} * shared;
 
 static int racer(void *arg)
 {
@@ -164,7 +164,8 @@ START_TEST(one_daemon_for_all)
 		child[i] = proc_fork(racer, (void *)(intptr_t)i);
 	atomic_store(&shared->go, 1);
 	for (int i = 0; i < N; i++) {
-		for (int k = 0; k < 60000 && !atomic_load(&shared->pids[i]) && waitpid(child[i], NULL, WNOHANG) == 0; k++)
+		for (int k = 0; k < 60000 && !atomic_load(&shared->pids[i]) && waitpid(child[i], NULL, WNOHANG) == 0;
+		     k++)
 			usleep(1000);
 		ck_assert_int_ne(atomic_load(&shared->pids[i]), 0);
 		pid = pid ? pid : atomic_load(&shared->pids[i]);
