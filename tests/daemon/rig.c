@@ -130,7 +130,7 @@ void rig_stop(void)
 
 /* ---- a client ---- */
 
-void client_open_with(struct client *c, bool read_only, int socket)
+static void open_session(struct client *c, bool read_only, int socket, uid_t uid)
 {
 	struct session_wish wish = {.entries = 16, .arena_size = 256 << 10, .read_only = read_only};
 	struct err_info err = {0};
@@ -141,12 +141,23 @@ void client_open_with(struct client *c, bool read_only, int socket)
 	ck_ok(ring_client_init(&c->ring, c->s->channel.base, c->s->channel.size, &id, &c->arena, &c->arena_size));
 	ck_assert_uint_eq(id, c->s->id);
 	c->s->socket = socket;
+	c->s->uid = uid;
 	service_post(&rig.service, c->s, SESSION_ADOPT);
+}
+
+void client_open_with(struct client *c, bool read_only, int socket)
+{
+	open_session(c, read_only, socket, 0);
 }
 
 void client_open(struct client *c, bool read_only)
 {
-	client_open_with(c, read_only, -1);
+	open_session(c, read_only, -1, 0);
+}
+
+void client_open_as(struct client *c, uid_t uid)
+{
+	open_session(c, false, -1, uid);
 }
 
 void publish(struct client *c, unsigned n)

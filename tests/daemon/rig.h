@@ -62,6 +62,9 @@ void client_open(struct client *c, bool read_only);
 /* The same, with the daemon's end of a connection, which the session takes. */
 void client_open_with(struct client *c, bool read_only, int socket);
 
+/* One of that user. */
+void client_open_as(struct client *c, uid_t uid);
+
 /* As when it hangs up: posts SESSION_END, waits for SESSION_GONE, frees. */
 void client_close(struct client *c);
 

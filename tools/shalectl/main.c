@@ -20,6 +20,9 @@ static const struct command commands[] = {
 	{"stats", "", 0, 0, "", "every counter, level, session and snapshot", cmd_stats},
 	{"levels", "", 0, 0, "", "what each level holds, and what came into it and why", cmd_levels},
 	{"jobs", "", 0, 0, "", "background jobs: running, and the last ones", cmd_jobs},
+	{"clients", "", 0, 0, "", "who is connected, and what it does; works while the daemon hangs", cmd_clients},
+	{"snapshots", "", 0, 0, "", "who holds which snapshot, and for how long", cmd_snapshots},
+	{"kick", "[SESSION]", 0, 1, "P", "end a session, or all of a process", cmd_kick},
 	{"explain", "", 0, 0, "", "why writes are slow now, and why space is not free", cmd_explain},
 	{"get", "KEY", 1, 1, "x", "print a value, byte for byte", cmd_get},
 	{"put", "KEY VALUE", 2, 2, "y", "write a value; '-' takes it from standard input", cmd_put},
@@ -56,6 +59,7 @@ static const struct {
 	{'l', "level", "N", "only what level N holds, into the next one; the last is rewritten"},
 	{'W', "wait", NULL, "return when it is done (the default)"},
 	{'N', "no-wait", NULL, "return when it is begun"},
+	{'P', "pid", "PID", "the sessions of this process"},
 	{'Y', "yes", NULL, "do it without asking"},
 	{'D', "dry-run", NULL, "say what would be done, and change nothing"},
 	{'O', "keep-older", NULL,
@@ -151,7 +155,7 @@ static void print_help(void)
 {
 	printf("usage: shalectl [--socket PATH | --db DIR] [--json] VERB ...\n\n");
 	for (size_t i = 0; i < ARRAY_SIZE(commands); i++)
-		printf("  %-8s %-12s %s\n", commands[i].name, commands[i].args, commands[i].help);
+		printf("  %-9s %-12s %s\n", commands[i].name, commands[i].args, commands[i].help);
 	printf("\noptions\n");
 	print_options(0, GLOBAL_OPTIONS, NULL);
 	printf("\nexit codes: 0 done, 1 failed, 2 usage, 3 the daemon does not run, 4 no such key, 5 problem found\n");
@@ -247,6 +251,8 @@ static int take_option(struct ctl *ctl, int letter)
 		break;
 	case 'n':
 		return parse_count(optarg, &ctl->limit);
+	case 'P':
+		return parse_count(optarg, &ctl->pid);
 	case 'w':
 		if (parse_count(optarg, &n) != EXIT_OK)
 			return EXIT_USAGE;

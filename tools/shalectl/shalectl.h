@@ -7,6 +7,8 @@
  *	compact.c  compact                     through libshale, with progress from the region
  *	status.c levels.c jobs.c explain.c     from the region alone, so that they work while the daemon hangs; the verbs
  *	                                       of these names, and stats
+ *	clients.c                              from the region, too: clients, snapshots
+ *	kick.c                                 kick, through a session by hand
  *	verify.c repair.c offline.c            a directory that nobody serves, by the engine's code; these need no daemon
  *	picture.c tables.c                     one look at the region; tables
  *	text.c     escaping, base64, sizes, "did you mean"
@@ -41,7 +43,7 @@ struct ctl {
 	bool sync, hex, reverse, keys_only, no_wait, has_level, yes, dry_run, keep_older;
 	int level;
 	const char *from, *to, *prefix;
-	uint64_t limit;
+	uint64_t limit, pid;
 	/* operands after the verb */
 	char **args;
 	int nargs;
@@ -68,6 +70,9 @@ int cmd_status(struct ctl *ctl);
 int cmd_stats(struct ctl *ctl);
 int cmd_levels(struct ctl *ctl);
 int cmd_jobs(struct ctl *ctl);
+int cmd_clients(struct ctl *ctl);
+int cmd_snapshots(struct ctl *ctl);
+int cmd_kick(struct ctl *ctl);
 int cmd_explain(struct ctl *ctl);
 int cmd_repair(struct ctl *ctl);
 int cmd_verify(struct ctl *ctl);
