@@ -108,6 +108,8 @@ void request_complete(struct service *svc, struct request *r, int32_t res, uint3
 
 void request_wait(struct service *svc, struct request *r, enum request_state state, struct list *where)
 {
+	bool was_stalled;
+
 	if (list_empty(&r->of_session) && r->session) {
 		list_push_back(&r->session->requests, &r->of_session);
 		r->session->held += r->sqe.in_len;
@@ -119,10 +121,13 @@ void request_wait(struct service *svc, struct request *r, enum request_state sta
 				svc->next_deadline = r->sqe.deadline_ns;
 		}
 	}
+	was_stalled = r->state == REQUEST_STALLED && r->session;
 	list_remove(&r->link);
 	r->state = state;
 	if (where)
 		list_push_back(where, &r->link);
+	if (unlikely(was_stalled)) /* it may have been the last that kept its session in line */
+		pending_settle(svc, r->session);
 }
 
 void request_abandon(struct service *svc, struct request *r)

@@ -104,6 +104,35 @@ START_TEST(full_memtables)
 }
 END_TEST
 
+/* A synced write that had to wait leaves the line when it waits for the disk instead: its session has nothing left there to be looked at. */
+START_TEST(stalled_and_synced)
+{
+	struct client c, other;
+
+	rig.no_workers = true;
+	rig_start();
+	client_open(&c, false);
+	client_open(&other, false);
+	fill(&c);
+	prepare_write(&c, 0, SQE_SYNC, 0);
+	publish(&c, 1);
+	prepare_write(&other, 0, SQE_SYNC, 0);
+	publish(&other, 1);
+	call(&c, OP_NOP, 0, 0, NULL, 0);
+	rig_work();
+	for (int i = 0; i < 50; i++) {
+		ck_assert_int_eq(take(&c).res, 0);
+		prepare_write(&c, 0, SQE_SYNC, 0);
+		publish(&c, 1);
+	}
+	ck_assert_int_eq(take(&c).res, 0);
+	ck_assert_int_eq(take(&other).res, 0);
+	client_close(&c);
+	client_close(&other);
+	rig_stop();
+}
+END_TEST
+
 /* A waiting write can be taken back, and is then not applied. */
 START_TEST(cancelled)
 {
@@ -242,4 +271,4 @@ START_TEST(failed_sync)
 }
 END_TEST
 
-TEST_MAIN("waiting", 30, full_memtables, cancelled, payloads_are_bounded, pacing, failed_sync)
+TEST_MAIN("waiting", 30, full_memtables, stalled_and_synced, cancelled, payloads_are_bounded, pacing, failed_sync)
