@@ -47,8 +47,7 @@ void proc_begin(struct private_daemon *d)
 	proc_start(d);
 }
 
-/* The last words of a daemon's log, for messages (which Check cuts off at 4 KiB, with the test). */
-static const char *log_tail(const struct private_daemon *d)
+const char *proc_log_tail(const struct private_daemon *d)
 {
 	static char text[4096];
 	int fd = open(d->log, O_RDONLY);
@@ -66,7 +65,7 @@ double proc_start(struct private_daemon *d)
 	struct err_info err = {0};
 	uint64_t begin = monotonic_ns();
 
-	ck_assert_msg(private_daemon_start(d, &err) == 0, "%s\n%s", err.text, log_tail(d));
+	ck_assert_msg(private_daemon_start(d, &err) == 0, "%s\n%s", err.text, proc_log_tail(d));
 	return (double)(monotonic_ns() - begin) / 1e6;
 }
 
@@ -76,7 +75,7 @@ void proc_stop(struct private_daemon *d)
 
 	ck_assert_msg(d->pid != 0, "the daemon does not run");
 	status = private_daemon_stop(d);
-	ck_assert_msg(status == 0, "the daemon ended with status %#x\n%s", (unsigned)status, log_tail(d));
+	ck_assert_msg(status == 0, "the daemon ended with status %#x\n%s", (unsigned)status, proc_log_tail(d));
 	ck_assert_int_eq(private_daemon_segments(d), 0);
 }
 
@@ -89,13 +88,13 @@ int proc_refused(struct private_daemon *d, char *text, size_t cap)
 	for (int i = 0; i < 1000 * PATIENCE; i++) {
 		if (waitpid(d->pid, &d->status, WNOHANG) == d->pid) {
 			d->pid = 0;
-			snprintf(text, cap, "%s", log_tail(d));
+			snprintf(text, cap, "%s", proc_log_tail(d));
 			ck_assert_msg(WIFEXITED(d->status), "ended by signal %d\n%s", WTERMSIG(d->status), text);
 			return WEXITSTATUS(d->status);
 		}
 		usleep(10000);
 	}
-	ck_abort_msg("the daemon runs, although it should have refused to start\n%s", log_tail(d));
+	ck_abort_msg("the daemon runs, although it should have refused to start\n%s", proc_log_tail(d));
 }
 
 struct shale_db *proc_open(const struct private_daemon *d)
@@ -103,7 +102,7 @@ struct shale_db *proc_open(const struct private_daemon *d)
 	struct shale_db *db;
 	int rc = shale_open(d->socket, NULL, &db);
 
-	ck_assert_msg(rc == 0, "open: %s\n%s", shale_last_error(NULL), log_tail(d));
+	ck_assert_msg(rc == 0, "open: %s\n%s", shale_last_error(NULL), proc_log_tail(d));
 	return db;
 }
 

@@ -41,6 +41,9 @@ void proc_stop(struct private_daemon *d);
 /* Starts a daemon that must refuse to start: returns its exit code and its words (stderr) in @text. */
 int proc_refused(struct private_daemon *d, char *text, size_t cap);
 
+/* The last words of a daemon's log, for messages (Check dies of one that is longer than 4 KiB). Valid until the next call. */
+const char *proc_log_tail(const struct private_daemon *d);
+
 /* A connection; the test fails without. */
 struct shale_db *proc_open(const struct private_daemon *d);
 

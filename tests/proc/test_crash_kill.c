@@ -131,8 +131,8 @@ static bool dies(unsigned ms)
 		if (waitpid(d.pid, &d.status, WNOHANG) != d.pid)
 			continue;
 		d.pid = 0;
-		ck_assert_msg(WIFSIGNALED(d.status) && WTERMSIG(d.status) == SIGKILL, "ended with status %#x",
-			      (unsigned)d.status);
+		ck_assert_msg(WIFSIGNALED(d.status) && WTERMSIG(d.status) == SIGKILL, "ended with status %#x\n%s",
+			      (unsigned)d.status, proc_log_tail(&d));
 		c.kills++;
 		return true;
 	}
@@ -155,7 +155,8 @@ static bool start_doomed(const struct point *p, unsigned visit)
 		usleep(1000);
 	if (rc > 0)
 		return true;
-	ck_assert_msg(!d.pid && WIFSIGNALED(d.status) && WTERMSIG(d.status) == SIGKILL, "%s: %s", p->name, err.text);
+	ck_assert_msg(!d.pid && WIFSIGNALED(d.status) && WTERMSIG(d.status) == SIGKILL, "%s: %s\n%s", p->name, err.text,
+		      proc_log_tail(&d));
 	c.kills++;
 	return false;
 }

@@ -120,7 +120,7 @@ static unsigned write_until_full(struct shale_db *db, unsigned n)
 		rc = put_number(db, n, n % 16 == 0);
 		n += rc == 0;
 	}
-	ck_assert_msg(rc == -ENOSPC, "%d: %s", rc, shale_last_error(db));
+	ck_assert_msg(rc == -ENOSPC, "%d: %s\n%s", rc, shale_last_error(db), proc_log_tail(&d));
 	ck_assert_ptr_nonnull(strstr(shale_last_error(db), "space"));
 	return n;
 }
