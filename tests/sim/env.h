@@ -30,7 +30,7 @@ enum sim_fault {
 
 extern const char *const sim_fault_names[FAULTS];
 
-enum { QUEUES_MAX = 5, FLYING_MAX = 256 };
+enum { QUEUES_MAX = 5, FLYING_MAX = 1024 };
 
 struct sim_queue;
 

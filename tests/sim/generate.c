@@ -50,17 +50,47 @@ static void draw_weights(struct generator *g)
 	w[OP_JOB] = (unsigned)PICK(g, 20, 60);
 	w[OP_RESUME] = (unsigned)PICK(g, 100, 200);
 	w[OP_SURVEY] = 1;
-	w[OP_FLUSH] = (unsigned)PICK(g, 0, 1, 10);
+	w[OP_FLUSH] = (unsigned)PICK(g, 0, 1, 10, g->cluster_every ? 60 : 10);
 	w[OP_COMPACT] = (unsigned)PICK(g, 0, 1, 5);
 	w[OP_TICK] = 2;
-	w[OP_FAULT] = g->faults ? (unsigned)PICK(g, 1, 4) : 0;
+	w[OP_FAULT] = g->faults ? (unsigned)PICK(g, 2, 20) : 0;
 	w[OP_SPACE] = g->space ? 3 : 0;
 	w[OP_SETTLE] = (unsigned)PICK(g, 0, 0, 1);
 	w[OP_CHECK] = (unsigned)PICK(g, 0, 1);
 	w[OP_CLOSE] = (unsigned)PICK(g, 0, 1);
 	w[OP_FLIP] = 0;
+	g->weights = 0;
 	for (unsigned i = 0; i < OPS; i++)
 		g->weights += w[i];
+}
+
+/*
+ * Small tables far apart, with gaps between them, and merges of several of them that are long under way: what is written meanwhile falls into
+ * a gap. Elsewhere tables soon cover all keys, and this never happens.
+ */
+static void draw_islands(struct generator *g, struct sim_config *c)
+{
+	static const unsigned weight[OPS] = {
+		[OP_WRITE] = 100, [OP_GET] = 40,     [OP_SCAN] = 5,	[OP_PUMP] = 20, [OP_POLL] = 40,
+		[OP_IO] = 100,	  [OP_RESUME] = 100, [OP_JOB] = 60,	[OP_TICK] = 1,	[OP_FLUSH] = 100,
+		[OP_HOLD] = 2,	  [OP_COMPACT] = 40, [OP_DROP] = 2,
+	};
+
+	c->value[SET_KEYS] = 300;
+	c->value[SET_VALUE_MAX] = 1000;
+	c->value[SET_FILE_BYTES] = 2048;
+	c->value[SET_LEVEL1] = 65536;
+	c->value[SET_L0_TRIGGER] = 4;
+	c->value[SET_L0_STOP] = 12;
+	g->islands = true;
+	g->cluster_every = 0;
+	g->inline_percent = (unsigned)PICK(g, 0, 20);
+	g->most = 2;
+	g->crash_every = 300;
+	memcpy(g->weight, weight, sizeof(weight));
+	g->weights = 0;
+	for (unsigned i = 0; i < OPS; i++)
+		g->weights += weight[i];
 }
 
 void generator_init(struct generator *g, uint64_t seed, struct sim_config *config)
@@ -70,7 +100,7 @@ void generator_init(struct generator *g, uint64_t seed, struct sim_config *confi
 	draw_config(g, config);
 	/* Half of all worlds have no faults but crashes: what fails there has no excuse. */
 	if (draw(g, 2)) {
-		g->faults = (unsigned)(draw(g, 1u << FAULTS) & draw(g, 1u << FAULTS));
+		g->faults = (unsigned)draw(g, 1u << FAULTS);
 		g->space = draw(g, 4) == 0;
 	}
 	g->flips = draw(g, 10) == 0;
@@ -79,8 +109,11 @@ void generator_init(struct generator *g, uint64_t seed, struct sim_config *confi
 	g->sync_percent = (unsigned)PICK(g, 0, 10, 50);
 	g->power_percent = (unsigned)PICK(g, 0, 50, 80, 100);
 	g->crash_every = (unsigned)PICK(g, 20, 60, 150, 300, 1000);
+	g->cluster_every = (unsigned)PICK(g, 0, 0, 10, 50);
 	g->left = PICK(g, 500, 2000, 4000, 8000);
 	draw_weights(g);
+	if (draw(g, 6) == 0)
+		draw_islands(g, config);
 }
 
 /* Mostly soon, now and then late. */
@@ -133,6 +166,11 @@ static void draw_open(struct generator *g, const struct sim *s, struct sim_comma
 	}
 }
 
+static unsigned draw_cluster(struct generator *g)
+{
+	return (unsigned)(draw(g, 250) | PICK(g, 1, 4, 30) << 8);
+}
+
 static void fill(struct generator *g, struct sim_command *c)
 {
 	c->a = next_random(&g->random);
@@ -141,6 +179,9 @@ static void fill(struct generator *g, struct sim_command *c)
 		c->a >>= 16;
 		c->b = g->most;
 		c->c = (draw_percent(g, g->sync_percent) ? WRITE_SYNC : 0) | (draw(g, 10) ? WRITE_WAIT : 0);
+		if (g->cluster_every && draw(g, g->cluster_every) == 0)
+			g->cluster = draw_cluster(g);
+		c->c |= (uint64_t)g->cluster << 8;
 		break;
 	case OP_GET:
 	case OP_SCAN:
@@ -174,7 +215,7 @@ static void fill(struct generator *g, struct sim_command *c)
 		break;
 	case OP_FAULT:
 		c->a %= FAULTS;
-		c->b = draw(g, 30);
+		c->b = draw(g, c->a == FAULT_SYNC || c->a == FAULT_SYNC_DIR ? 4 : 30);
 		break;
 	case OP_CLOSE:
 		c->a = draw(g, 3) ? 0 : draw_events(g);
@@ -217,6 +258,13 @@ bool generator_next(struct generator *g, const struct sim *s, struct sim_command
 			r -= g->weight[out->op];
 	} while (out->op == OP_IO && !s->env.flying);
 	fill(g, out);
+	if (out->op == OP_FLUSH && g->islands) {
+		/* One island for each table. */
+		if (s->flush)
+			out->op = OP_RESUME;
+		else
+			g->cluster = draw_cluster(g);
+	}
 	if (out->op == OP_FAULT && !(g->faults >> out->a & 1))
 		out->op = OP_POLL;
 	return true;

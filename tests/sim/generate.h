@@ -8,10 +8,11 @@ struct generator {
 	uint64_t random;
 	unsigned weight[OPS], weights; /* of commands while a daemon runs */
 	unsigned faults;	       /* 1 << enum sim_fault: which of them this world has */
-	bool space, flips;
+	bool space, flips, islands;
 	unsigned inline_percent; /* of jobs: run to their end */
 	unsigned most;		 /* records of a batch */
 	unsigned sync_percent, power_percent;
+	unsigned cluster_every, cluster; /* writes stay in one part of the key space for so many commands; 0: anywhere */
 	unsigned crash_every;	 /* commands, on average */
 	unsigned recovery_depth; /* crashes in a row */
 	uint64_t left;		 /* commands */

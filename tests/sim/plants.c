@@ -34,6 +34,15 @@ static const struct {
 	{"level-0-order", "level 0 is read oldest first"},
 };
 
+bool plants_choose(const char *name)
+{
+	for (unsigned i = 0; i < ARRAY_SIZE(plants); i++) {
+		if (strcmp(plants[i].name, name) == 0)
+			plant_chosen = plants[i].name;
+	}
+	return plant_chosen != NULL;
+}
+
 int plants_run(uint64_t seed, double seconds, unsigned jobs)
 {
 	unsigned found = 0;
@@ -57,6 +66,12 @@ int plants_run(uint64_t seed, double seconds, unsigned jobs)
 }
 
 #else
+
+bool plants_choose(const char *name)
+{
+	(void)name;
+	return false;
+}
 
 int plants_run(uint64_t seed, double seconds, unsigned jobs)
 {

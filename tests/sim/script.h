@@ -16,7 +16,7 @@
 #include "shm/base.h"
 
 enum sim_op {
-	OP_WRITE,    /* seed, most records, flags WRITE_…: a batch */
+	OP_WRITE,    /* seed, most records, flags: WRITE_… | first key << 8 | width << 16, both in 256ths of all keys; width 0: all */
 	OP_GET,	     /* key, where: 0 newest, n the n-th held place */
 	OP_SCAN,     /* seed, where */
 	OP_HOLD,     /* place, kind: 0 a snapshot, 1 a view: reads at it must not change. Replaces what was held there */

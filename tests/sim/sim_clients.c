@@ -38,11 +38,12 @@ struct draft {
 	} record[256];
 };
 
-static void compose(struct sim *s, uint64_t seed, unsigned most, struct draft *d)
+static void compose(struct sim *s, uint64_t seed, unsigned most, unsigned flags, struct draft *d)
 {
 	unsigned n = 1 + (unsigned)(next_random(&seed) % (most ? most : 1)), keys = s->oracle.keys;
 	unsigned char *p = batch_begin(d->data), key[ORACLE_KEY_MAX], value[ORACLE_VALUE_MAX];
 	uint32_t value_max = (uint32_t)s->config.value[SET_VALUE_MAX];
+	unsigned width = (flags >> 16 & 255) * keys / 256, start = (flags >> 8 & 255) * keys / 256;
 
 	for (d->count = 0; d->count < n && d->count < ARRAY_SIZE(d->record); d->count++) {
 		uint64_t r = next_random(&seed);
@@ -50,7 +51,9 @@ static void compose(struct sim *s, uint64_t seed, unsigned most, struct draft *d
 		uint32_t size = (uint32_t)((r >> 8) % (value_max + 1));
 		bool put = r % 8 >= 2;
 
-		if (r >> 60 < 4) /* some keys are written more often */
+		if (flags >> 16)
+			k = (start + k % (width + 1)) % keys;
+		else if (r >> 60 < 4) /* some keys are written more often */
 			k %= 4;
 		if ((size_t)(p - d->data) + size + ORACLE_KEY_MAX + 32 > sizeof(d->data))
 			break;
@@ -117,7 +120,7 @@ void client_write(struct sim *s, uint64_t seed, unsigned most, unsigned flags)
 
 	if (!s->e || ((flags & WRITE_SYNC) && !wait_for_slot(s, &s->syncing_count, SYNCING_MAX)))
 		return;
-	compose(s, seed, most, &d);
+	compose(s, seed, most, flags, &d);
 	rc = engine_write(s->e, d.data, d.size, &last, &position, &why);
 	for (unsigned i = 0; rc == -EAGAIN && flags & WRITE_WAIT && i < WAIT_STEPS; i++) {
 		bool more = life_help(s);
