@@ -74,7 +74,7 @@ test_src   := $(wildcard $(TEST_FOLDERS:%=tests/%/test_*.c))
 tests      := $(patsubst tests/%.c,$(OUT)/tests/%,$(test_src))
 TESTS      ?= $(tests)
 
-.PHONY: all check sim sim-exhaustive sim-bugs crash fuzz fuzz-programs model coverage differential bit-flips demo bench install uninstall deps deps-ci deps-bench format help clean
+.PHONY: all check sim sim-exhaustive sim-bugs crash tests fuzz fuzz-programs model coverage differential bit-flips demo bench install uninstall deps deps-ci deps-bench format help clean
 all: $(libraries) $(programs)
 
 # ---- what the build needs; installed by itself where it may ----
@@ -146,7 +146,8 @@ endef
 $(foreach d,$(patsubst tests/%/,%,$(sort $(dir $(test_src)))),$(eval $(call test_rule,$(d))))
 .SECONDARY:
 
-check: all $(TESTS)
+tests: all $(TESTS)
+check: tests
 	@SHALE_BUILD=$(abspath $(OUT)) tests/run.sh $(TESTS)
 
 # SECONDS: of each target; TARGET="block table": only these. The corpus that is kept is tests/fuzz/corpus/; see tests/fuzz/README.md.
