@@ -75,6 +75,12 @@ int log_reader_next(struct log_reader *r, struct slice *record_out);
 /* After -SHALE_ECORRUPT: drops the rest of the bad block and goes on at the next record start. 0. */
 int log_reader_skip(struct log_reader *r);
 
+/*
+ * As log_reader_skip, but goes on at the valid fragment that gave the damage away, also inside the bad block: for looking, not for recovery, since a value
+ * may hold what looks like one. 0.
+ */
+int log_reader_resync(struct log_reader *r);
+
 /* File offset of the last record returned (its first fragment), and of the end of the last whole record: where a torn tail is cut. */
 uint64_t log_reader_record_offset(const struct log_reader *r);
 uint64_t log_reader_end_offset(const struct log_reader *r);

@@ -317,6 +317,15 @@ int log_reader_skip(struct log_reader *r)
 	return 0;
 }
 
+int log_reader_resync(struct log_reader *r)
+{
+	uint64_t evidence = r->evidence;
+
+	if (r->failure == -SHALE_ECORRUPT && evidence > r->offset && evidence < r->resume)
+		r->resume = evidence;
+	return log_reader_skip(r);
+}
+
 uint64_t log_reader_record_offset(const struct log_reader *r)
 {
 	return r->record;

@@ -33,6 +33,7 @@ static const struct command commands[] = {
 	{"verify", "", 0, 0, "", "check every byte of the database in --db DIR, which nobody serves", cmd_verify},
 	{"repair", "", 0, 0, "YDO", "make a damaged database usable again; what is lost is told, and kept in lost/",
 	 cmd_repair},
+	{"dump", "FILE", 1, 1, "k", "print what a table, log, MANIFEST or CURRENT says, or a directory as a whole", cmd_dump},
 	{"version", "", 0, 0, "", "print the version", cmd_version},
 	{"help", "[VERB]", 0, 1, "", "print this, or a verb's options", cmd_help},
 };

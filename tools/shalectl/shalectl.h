@@ -9,6 +9,7 @@
  *	                                       of these names, and stats
  *	clients.c                              from the region, too: clients, snapshots
  *	kick.c                                 kick, through a session by hand
+ *	dump.c dump_log.c                      one file, by the engine's code
  *	verify.c repair.c offline.c            a directory that nobody serves, by the engine's code; these need no daemon
  *	picture.c tables.c                     one look at the region; tables
  *	text.c     escaping, base64, sizes, "did you mean"
@@ -74,6 +75,7 @@ int cmd_clients(struct ctl *ctl);
 int cmd_snapshots(struct ctl *ctl);
 int cmd_kick(struct ctl *ctl);
 int cmd_explain(struct ctl *ctl);
+int cmd_dump(struct ctl *ctl);
 int cmd_repair(struct ctl *ctl);
 int cmd_verify(struct ctl *ctl);
 int cmd_version(struct ctl *ctl);
