@@ -728,7 +728,89 @@ START_TEST(publish_and_park_see_each_other)
 }
 END_TEST
 
+/* The check that debug builds run names each thing that can be wrong, so that whoever sees it knows where to look. */
+START_TEST(check_names_what_is_wrong)
+{
+	const char *why = "";
+	struct ring_daemon good;
+	struct pair p;
+
+	pair_init(&p, ENTRIES);
+	pair_start_at(&p, UINT32_MAX - 2); /* sound also where indices wrap */
+	check(&p);
+	good = p.daemon;
+#define WRONG(words)                                                                                                   \
+	ck_assert_int_eq(ring_daemon_check(&p.daemon, &why), -EPROTO);                                                 \
+	ck_assert_msg(strstr(why, words) != NULL, "'%s' does not say '%s'", why, words);                               \
+	p.daemon = good
+	p.daemon.entries = ENTRIES - 1;
+	WRONG("power of two");
+	p.daemon.entries = RING_ENTRIES_MIN / 2;
+	WRONG("power of two");
+	p.daemon.entries = 2 * RING_ENTRIES_MAX;
+	WRONG("power of two");
+	p.daemon.in_flight = ENTRIES + 1;
+	WRONG("in flight");
+	p.daemon.cq_tail += 2 * ENTRIES + 1;
+	WRONG("more completions than slots");
+	p.daemon.cq_shown -= 1;
+	WRONG("completions that were not shown");
+	atomic_store(&p.client.mine->sq_tail, good.sq_head - 1);
+	WRONG("sq_tail");
+	atomic_store(&p.client.mine->sq_tail, good.sq_head);
+	atomic_store(&p.client.mine->cq_head, good.cq_head + 1);
+	WRONG("cq_head");
+	atomic_store(&p.client.mine->cq_head, good.cq_head);
+	atomic_store(&p.daemon.mine->sq_head, good.sq_head + 1);
+	WRONG("somebody wrote the daemon's sq_head");
+	atomic_store(&p.daemon.mine->sq_head, good.sq_head);
+	atomic_store(&p.daemon.mine->cq_tail, good.cq_tail + 1);
+	WRONG("somebody wrote the daemon's cq_tail");
+	atomic_store(&p.daemon.mine->cq_tail, good.cq_tail);
+	check(&p);
+	pair_fini(&p);
+}
+END_TEST
+
+/*
+ * A client that asks to be woken over its socket is either told at once that there is something, and then asked for nothing, or the daemon
+ * sees its ticket with the next completion, or with the next change of state.
+ */
+START_TEST(armed_client_misses_nothing)
+{
+	struct cqe cqe = {.user_data = 1};
+	struct sqe taken[2];
+	struct pair p;
+
+	pair_init(&p, ENTRIES);
+	submit(&p, 1);
+	submit(&p, 2);
+	ck_assert_int_eq(ring_sq_take(&p.daemon, taken, 2), 2);
+	ck_assert(ring_client_arm(&p.client, PARK_SOCKET));
+	ck_ok(ring_cq_push(&p.daemon, &cqe));
+	ck_assert_int_eq(ring_cq_publish(&p.daemon), RING_WAKE_SOCKET);
+	/* It did not read: the next ask says so, and takes itself back. */
+	ck_assert(!ring_client_arm(&p.client, PARK_SOCKET + 1));
+	ck_assert_uint_eq(atomic_load(&p.client.mine->parked), PARK_AWAKE);
+	ck_assert_ptr_nonnull(ring_cq_peek(&p.client));
+	ring_cq_pop(&p.client);
+	ck_ok(ring_cq_push(&p.daemon, &cqe));
+	ck_assert_int_eq(ring_cq_publish(&p.daemon), RING_WAKE_NONE);
+	ring_cq_pop(&p.client);
+	/* The state: once when it comes while armed, and at once when it came before. */
+	ck_assert(ring_client_arm(&p.client, PARK_SOCKET + 2));
+	ck_assert_int_eq(ring_daemon_set_state(&p.daemon, CHANNEL_CLOSING), RING_WAKE_SOCKET);
+	ck_assert(!ring_client_arm(&p.client, PARK_SOCKET + 3));
+	ck_assert(ring_client_arm(&p.client, PARK_SOCKET + 4));
+	ck_assert_int_eq(ring_daemon_set_state(&p.daemon, CHANNEL_BROKEN), RING_WAKE_SOCKET);
+	ck_assert(!ring_client_arm(&p.client, PARK_SOCKET + 5));
+	ck_assert(!ring_client_arm(&p.client, PARK_SOCKET + 6)); /* broken is news for ever */
+	pair_fini(&p);
+}
+END_TEST
+
 TEST_MAIN("ring", 60, sizes_are_bounded, constant_page_is_checked, in_order_and_whole, indices_wrap,
-	  undrained_client_is_held_back, publish_makes_visible, wakes_as_asked, room_for_completions, hostile_tail_is_refused, hostile_head_is_refused,
-	  wrong_daemon_index_is_survived, scribbled_channel_is_survived, state_ends_the_sleep,
-	  doorbell_only_when_parked, two_threads_pass_two_million, no_wake_is_lost, publish_and_park_see_each_other)
+	  undrained_client_is_held_back, publish_makes_visible, wakes_as_asked, room_for_completions,
+	  hostile_tail_is_refused, hostile_head_is_refused, wrong_daemon_index_is_survived,
+	  scribbled_channel_is_survived, state_ends_the_sleep, doorbell_only_when_parked, two_threads_pass_two_million,
+	  no_wake_is_lost, publish_and_park_see_each_other, check_names_what_is_wrong, armed_client_misses_nothing)
