@@ -234,7 +234,8 @@ struct shale_snapshot_options {
 };
 #define SHALE_SNAPSHOT_OPTIONS_INIT {sizeof(struct shale_snapshot_options), 0, 0}
 
-/* The same with options, which may be NULL. Once its lease has ended, reads of it answer -SHALE_EOUSTED; it is released all the same. */
+/* The same with options, which may be NULL. Once its lease has ended, reads of it answer -SHALE_EOUSTED, unless the same
+ * state is pinned by another one; it is released all the same. */
 int shale_snapshot_take_with(struct shale_db *db, const struct shale_snapshot_options *options,
 			     struct shale_snapshot **snapshot_out);
 void shale_snapshot_release(struct shale_db *db, struct shale_snapshot *snapshot);
