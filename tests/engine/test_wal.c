@@ -386,6 +386,79 @@ static void expect_ignored(struct bed *b, const char *words)
 	ck_assert_msg(strstr(found.why, words) != NULL, "%s", found.why);
 }
 
+/* An entry that says what it says on purpose: its check is right. */
+static void forge(struct wal_window *win, unsigned slot, uint64_t number, uint64_t base, uint64_t end)
+{
+	struct wal_window_log *entry = &win->log[slot];
+
+	entry->number = number;
+	entry->base = base;
+	entry->check = wal_entry_check(win->salt, entry);
+	atomic_store(&entry->end, end);
+	atomic_store(&entry->used, 1);
+}
+
+/*
+ * A window whose header or entries cannot have been left by a WAL is left alone, each for its own reason, also where the entry's check holds:
+ * what lies in shared memory was written by a process that may have gone astray before it died.
+ */
+START_TEST(impossible_windows_are_ignored)
+{
+	struct wal_window *win;
+	struct wal_recovery found;
+	unsigned char *saved;
+	uint64_t base, top;
+	unsigned slot = 0;
+	struct bed b;
+
+	ck_assert(bed_make(&b, IO_BACKEND_POSIX));
+	leave_pending(&b);
+	win = b.window;
+	saved = malloc(b.window_size);
+	memcpy(saved, b.window, b.window_size);
+	while (!atomic_load(&win->log[slot].used))
+		slot++;
+	base = win->log[slot].base;
+	top = atomic_load(&win->appended);
+#define IGNORED(words, change)                                                                                         \
+	change;                                                                                                        \
+	expect_ignored(&b, words);                                                                                     \
+	memcpy(b.window, saved, b.window_size)
+	IGNORED("not a WAL window", win->magic++);
+	IGNORED("version", win->log_slots++);
+	IGNORED("does not fit", win->ring_size--);
+	IGNORED("does not fit", win->ring_size = 1);
+	IGNORED("does not fit", win->ring_size *= 2);
+	IGNORED("positions are impossible", atomic_store(&win->drained, top + 1));
+	IGNORED("positions are impossible", atomic_store(&win->appended, win->drained + win->ring_size + 1));
+	IGNORED("positions are impossible",
+		(atomic_store(&win->appended, UINT64_MAX), atomic_store(&win->drained, UINT64_MAX - 10)));
+	IGNORED("another directory", win->dir_dev++);
+	IGNORED("is damaged", atomic_store(&win->log[slot].used, 2));
+	IGNORED("is damaged", win->log[slot].check++);
+	IGNORED("is damaged", win->log[slot].number++);
+	IGNORED("is damaged", forge(win, slot, 1, base + 1, UINT64_MAX));
+	IGNORED("is damaged", forge(win, slot, 1, align_up(top, 4096) + 4096, UINT64_MAX));
+	IGNORED("is damaged", (atomic_store(&win->drained, 4096), forge(win, slot, 1, 4096, 4095)));
+	IGNORED("overlap", forge(win, slot + 1, 2, base, UINT64_MAX));
+	IGNORED("overlap", (forge(win, slot, 5, base, 4096), forge(win, slot + 1, 4, 4096, UINT64_MAX)));
+	IGNORED("names no log", atomic_store(&win->log[slot].used, 0));
+	IGNORED("does not exist", forge(win, slot, 77, base, UINT64_MAX));
+	/* Nothing to do is no doubt. */
+	atomic_store(&win->drained, top);
+	ck_ok(wal_window_recover(b.env, b.q, b.window, b.window_size, &found, NULL));
+	ck_assert(!found.ignored && !found.bytes);
+	ck_ok(wal_window_recover(b.env, b.q, b.window, 100, &found, NULL));
+	ck_assert(!found.ignored && !found.bytes);
+	memcpy(b.window, saved, b.window_size);
+	/* And untouched it is trusted. */
+	ck_ok(wal_window_recover(b.env, b.q, b.window, b.window_size, &found, NULL));
+	ck_assert(!found.ignored && found.bytes > 3000);
+	free(saved);
+	bed_drop(&b);
+}
+END_TEST
+
 /* A window that is not this directory's, this boot's, or this file's is left alone, and says why: foreign bytes would destroy a log. */
 START_TEST(foreign_windows_are_ignored)
 {
@@ -726,6 +799,6 @@ START_TEST(full_disk_without_reservation)
 END_TEST
 
 TEST_MAIN("wal", 60, close_leaves_everything, close_after_a_quiet_switch, kill_loses_nothing,
-	  full_window_keeps_its_proof, sync_covers_what_was_wanted, largest_record, foreign_windows_are_ignored,
-	  deleted_log_is_skipped, scribbled_window_is_harmless, no_window, failure_poisons, full_disk_heals,
-	  full_disk_heals_unasked, full_disk_without_reservation)
+	  full_window_keeps_its_proof, sync_covers_what_was_wanted, largest_record, impossible_windows_are_ignored,
+	  foreign_windows_are_ignored, deleted_log_is_skipped, scribbled_window_is_harmless, no_window, failure_poisons,
+	  full_disk_heals, full_disk_heals_unasked, full_disk_without_reservation)
