@@ -200,7 +200,7 @@ void co_resume(struct co *c)
 	current = NULL;
 }
 
-void co_yield(void)
+void co_yield (void)
 {
 	struct co *c = current;
 

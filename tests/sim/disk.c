@@ -55,7 +55,8 @@ static void resize(unsigned char **bytes, uint64_t *size, uint64_t *cap, uint64_
 	*size = to;
 }
 
-static void put_bytes(unsigned char **bytes, uint64_t *size, uint64_t *cap, const void *data, size_t len, uint64_t offset)
+static void put_bytes(unsigned char **bytes, uint64_t *size, uint64_t *cap, const void *data, size_t len,
+		      uint64_t offset)
 {
 	if (!len)
 		return;

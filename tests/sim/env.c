@@ -7,7 +7,8 @@
 #include "shm/error.h"
 #include "tests/sim/co.h"
 
-const char *const sim_fault_names[FAULTS] = {"read", "write", "sync", "allocate", "sync-dir", "open", "rename", "unlink"};
+const char *const sim_fault_names[FAULTS] = {"read",	 "write", "sync",   "allocate",
+					     "sync-dir", "open",  "rename", "unlink"};
 
 struct sim_file {
 	struct io_file base;
@@ -119,8 +120,9 @@ static int64_t perform(struct sim_env *e, const struct io_req *req, uint64_t syn
 	case IO_NOP:
 		return 0;
 	case IO_READ:
-		return strikes(e, FAULT_READ) ? -EIO
-					      : (int64_t)disk_read(inode_of(req->file), req->buf, req->len, req->offset);
+		return strikes(e, FAULT_READ)
+			       ? -EIO
+			       : (int64_t)disk_read(inode_of(req->file), req->buf, req->len, req->offset);
 	case IO_WRITE:
 		return do_write(e, req);
 	case IO_FDATASYNC:
@@ -241,7 +243,7 @@ static int q_wait(struct io_queue *queue, uint64_t timeout_ns)
 	}
 	while (!q->done) {
 		if (co_inside())
-			co_yield();
+			co_yield ();
 		else
 			sim_queue_perform(queue);
 	}

@@ -25,8 +25,8 @@ static const struct {
 
 static const struct sim_command first[] = {{OP_OPEN, 0, 0, 0}, {OP_JOB, JOB_LOG, 1, 0}};
 static const struct sim_command last[] = {
-	{OP_SETTLE, 0, 0, 0}, {OP_OPEN, 0, 0, 0}, {OP_WRITE, 99, 2, WRITE_WAIT | WRITE_SYNC}, {OP_SETTLE, 0, 0, 0},
-	{OP_CHECK, 1, 0, 0},
+	{OP_SETTLE, 0, 0, 0}, {OP_OPEN, 0, 0, 0},  {OP_WRITE, 99, 2, WRITE_WAIT | WRITE_SYNC},
+	{OP_SETTLE, 0, 0, 0}, {OP_CHECK, 1, 0, 0},
 };
 
 struct walk {
@@ -139,7 +139,8 @@ static void part(unsigned operations, unsigned index, unsigned jobs, struct sim_
 
 void exhaustive_run(unsigned operations, unsigned jobs, struct sim_result *out)
 {
-	struct sim_result *sum = mmap(NULL, JOBS_MAX * sizeof(*sum), PROT_READ | PROT_WRITE, MAP_SHARED | MAP_ANONYMOUS, -1, 0);
+	struct sim_result *sum =
+		mmap(NULL, JOBS_MAX * sizeof(*sum), PROT_READ | PROT_WRITE, MAP_SHARED | MAP_ANONYMOUS, -1, 0);
 	pid_t pid[JOBS_MAX];
 
 	jobs = jobs < 1 ? 1 : jobs > JOBS_MAX ? JOBS_MAX : jobs;

@@ -71,8 +71,8 @@ static void draw_weights(struct generator *g)
 static void draw_islands(struct generator *g, struct sim_config *c)
 {
 	static const unsigned weight[OPS] = {
-		[OP_WRITE] = 100, [OP_GET] = 40,     [OP_SCAN] = 5,	[OP_PUMP] = 20, [OP_POLL] = 40,
-		[OP_IO] = 100,	  [OP_RESUME] = 100, [OP_JOB] = 60,	[OP_TICK] = 1,	[OP_FLUSH] = 100,
+		[OP_WRITE] = 100, [OP_GET] = 40,     [OP_SCAN] = 5, [OP_PUMP] = 20, [OP_POLL] = 40,
+		[OP_IO] = 100,	  [OP_RESUME] = 100, [OP_JOB] = 60, [OP_TICK] = 1,  [OP_FLUSH] = 100,
 		[OP_HOLD] = 2,	  [OP_COMPACT] = 40, [OP_DROP] = 2,
 	};
 

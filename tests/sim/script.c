@@ -5,12 +5,12 @@
 #include <stdlib.h>
 
 static const char *const op_names[OPS] = {
-	[OP_WRITE] = "write",	[OP_GET] = "get",     [OP_SCAN] = "scan",     [OP_HOLD] = "hold",
-	[OP_DROP] = "drop",	[OP_PUMP] = "pump",   [OP_POLL] = "poll",     [OP_IO] = "io",
-	[OP_JOB] = "job",	[OP_RESUME] = "resume", [OP_SURVEY] = "survey", [OP_FLUSH] = "flush",
-	[OP_COMPACT] = "compact", [OP_TICK] = "tick", [OP_FAULT] = "fault",   [OP_SPACE] = "space",
-	[OP_CRASH] = "crash",	[OP_OPEN] = "open",   [OP_CLOSE] = "close",   [OP_SETTLE] = "settle",
-	[OP_CHECK] = "check",	[OP_FLIP] = "flip",
+	[OP_WRITE] = "write",	  [OP_GET] = "get",	  [OP_SCAN] = "scan",	  [OP_HOLD] = "hold",
+	[OP_DROP] = "drop",	  [OP_PUMP] = "pump",	  [OP_POLL] = "poll",	  [OP_IO] = "io",
+	[OP_JOB] = "job",	  [OP_RESUME] = "resume", [OP_SURVEY] = "survey", [OP_FLUSH] = "flush",
+	[OP_COMPACT] = "compact", [OP_TICK] = "tick",	  [OP_FAULT] = "fault",	  [OP_SPACE] = "space",
+	[OP_CRASH] = "crash",	  [OP_OPEN] = "open",	  [OP_CLOSE] = "close",	  [OP_SETTLE] = "settle",
+	[OP_CHECK] = "check",	  [OP_FLIP] = "flip",
 };
 
 static const struct {
@@ -81,7 +81,9 @@ static int read_line(const char *line, struct sim_script *s)
 
 	if (sscanf(line, "%31s", word) != 1 || word[0] == '#')
 		return 0;
-	if (sscanf(line, "set %31s %" SCNu64, name, &c.a) == 2) {
+	if (strcmp(word, "set") == 0) {
+		if (sscanf(line, "%*s %31s %" SCNu64, name, &c.a) != 2)
+			return -EINVAL;
 		for (unsigned i = 0; i < SETTINGS; i++) {
 			if (strcmp(name, settings[i].name) == 0) {
 				s->config.value[i] = c.a;

@@ -13,9 +13,9 @@ struct parked {
 	struct read_ctx ctx;
 	uint64_t sequence;
 	bool is_scan, ready;
-	unsigned key;			/* get */
-	struct scan scan;		/* one chunk */
-	unsigned next, limit;		/* keys: the next that the scan may give; where it ends */
+	unsigned key;	      /* get */
+	struct scan scan;     /* one chunk */
+	unsigned next, limit; /* keys: the next that the scan may give; where it ends */
 	unsigned char start_buf[ORACLE_KEY_MAX], limit_buf[ORACLE_KEY_MAX];
 	unsigned char out[CHUNK];
 };
@@ -340,8 +340,8 @@ static int probe_scan(struct parked *p)
 		return probe_scan(p);
 	}
 	if (p->scan.more || expected(p) != p->limit)
-		violation(p->sim, "a %s scan at sequence %llu ends before key %u", p->scan.reverse ? "reverse" : "forward",
-			  (unsigned long long)p->sequence, expected(p));
+		violation(p->sim, "a %s scan at sequence %llu ends before key %u",
+			  p->scan.reverse ? "reverse" : "forward", (unsigned long long)p->sequence, expected(p));
 	return 0;
 }
 
@@ -393,7 +393,8 @@ static void scan_of(struct sim *s, struct parked *p, uint64_t seed)
 		p->scan.has_start = true;
 		p->scan.start = oracle_key(p->next, p->start_buf);
 	}
-	if (seed & 4) { /* where it ends: the first key that it does not give, forwards; the last that it does, backwards */
+	if (seed &
+	    4) { /* where it ends: the first key that it does not give, forwards; the last that it does, backwards */
 		unsigned limit = (unsigned)((seed >> 32) % keys);
 
 		p->scan.has_limit = true;

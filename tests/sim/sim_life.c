@@ -77,8 +77,8 @@ static void check_recovered(struct sim *s)
 	else if (!oracle_is_boundary(o, last))
 		violation(s, "recovered up to sequence %llu, in the middle of a batch", (unsigned long long)last);
 	else if (last < least && !(s->flipped && s->complaints))
-		violation(s, "recovered up to sequence %llu; up to %llu was acknowledged%s%s",
-			  (unsigned long long)last, (unsigned long long)least, s->power_lost ? " as synced" : "",
+		violation(s, "recovered up to sequence %llu; up to %llu was acknowledged%s%s", (unsigned long long)last,
+			  (unsigned long long)least, s->power_lost ? " as synced" : "",
 			  s->flipped ? " (a bit was flipped, and nobody said a word)" : "");
 	sim_note(s, last);
 	if (s->violation[0])

@@ -39,8 +39,8 @@ __attribute__((visibility("default"))) const char *__asan_default_options(void)
 
 static void print_sum(const struct sim_result *r)
 {
-	printf("sim: seeds=%" PRIu64 " ops=%" PRIu64 " crashes=%" PRIu64 " violations=%d\n", r->seeds, r->ops, r->crashes,
-	       r->violation[0] ? 1 : 0);
+	printf("sim: seeds=%" PRIu64 " ops=%" PRIu64 " crashes=%" PRIu64 " violations=%d\n", r->seeds, r->ops,
+	       r->crashes, r->violation[0] ? 1 : 0);
 }
 
 /* What failed, made short, as a file that can be replayed. */
@@ -121,10 +121,11 @@ static int usage(void)
 
 int main(int argc, char **argv)
 {
-	static const struct option options[] = {
-		{"seed", 1, NULL, 's'},	      {"seconds", 1, NULL, 't'}, {"most", 1, NULL, 'm'},
-		{"jobs", 1, NULL, 'j'},	      {"replay", 1, NULL, 'r'},	 {"failures", 1, NULL, 'f'},
-		{"exhaustive", 1, NULL, 'x'}, {"bugs", 0, NULL, 'b'},	 {"bug", 1, NULL, 'p'},	  {0}};
+	static const struct option options[] = {{"seed", 1, NULL, 's'},	      {"seconds", 1, NULL, 't'},
+						{"most", 1, NULL, 'm'},	      {"jobs", 1, NULL, 'j'},
+						{"replay", 1, NULL, 'r'},     {"failures", 1, NULL, 'f'},
+						{"exhaustive", 1, NULL, 'x'}, {"bugs", 0, NULL, 'b'},
+						{"bug", 1, NULL, 'p'},	      {0}};
 	struct settings o = {.seed = 1, .most = UINT64_MAX / 2, .seconds = 60, .failures = "sim-failures"};
 	int c;
 
