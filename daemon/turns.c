@@ -99,26 +99,27 @@ static unsigned take(struct service *svc, struct session *s, unsigned most, bool
 	return (unsigned)n;
 }
 
-static unsigned visit(struct service *svc, struct session *s)
+/* How many were taken. *@idle_out: there is nothing to take (none may also mean that it has to pay off a debt first). */
+static unsigned visit(struct service *svc, struct session *s, bool *idle_out)
 {
 	const int64_t quantum = svc->turn_cost / VISITS;
 	unsigned done = 0;
 	bool more = true;
 
-	if (!ring_sq_waiting(&s->ring))
+	*idle_out = !ring_sq_waiting(&s->ring);
+	if (*idle_out)
 		return 0;
 	s->deficit = grant(s->deficit, quantum, svc->active_count == 1);
-	if (s->deficit <= 0)
-		svc->owed = true;
 	while (more && s->deficit > 0 && done < VISIT_TAKE) {
+		int64_t before = s->deficit, fit = before / (int64_t)svc->request_cost;
 		/* After a large request one at a time, so that a visit is not over by many of them. */
-		unsigned most = s->large ? 1 : VISIT_TAKE - done, n;
-		int64_t before = s->deficit;
+		unsigned most = s->large || fit < 1 ? 1 : (unsigned)min_size((size_t)fit, VISIT_TAKE - done), n;
 
 		n = take(svc, s, most, &more);
 		s->large = n && before - s->deficit > 4 * (int64_t)n * (int64_t)svc->request_cost;
 		done += n;
 	}
+	*idle_out = !done && !more;
 	if (s->ending)
 		return done;
 	if (unlikely(sigbus_guard_broken(s->guard))) {
@@ -142,6 +143,7 @@ static unsigned visit(struct service *svc, struct session *s)
 static unsigned look_at_light(struct service *svc)
 {
 	unsigned work = 0;
+	bool idle;
 
 	for (unsigned n = 0; n < LIGHT_LOOK && !list_empty(&svc->light); n++) {
 		struct session *s = container_of(svc->light.next, struct session, light);
@@ -153,7 +155,7 @@ static unsigned look_at_light(struct service *svc)
 		list_push_back(&svc->light, &s->light);
 		if (s->user->credit <= 0)
 			continue;
-		work += visit(svc, s);
+		work += visit(svc, s, &idle);
 	}
 	svc->light_round++;
 	return work;
@@ -161,24 +163,25 @@ static unsigned look_at_light(struct service *svc)
 
 static unsigned turn_of(struct service *svc, struct user *u, bool alone)
 {
-	unsigned idle = 0, work = 0;
+	unsigned idle_count = 0, work = 0;
 
 	u->credit = grant(u->credit, svc->turn_cost * u->weight, alone);
-	while (u->credit > 0 && idle < u->polled_count) {
+	while (u->credit > 0 && idle_count < u->polled_count) {
 		struct session *s = container_of(u->polled.next, struct session, turn);
 		unsigned n;
+		bool idle;
 
 		list_remove(&s->turn);
 		list_push_back(&u->polled, &s->turn);
-		n = visit(svc, s);
-		if (n) {
-			idle = 0;
+		n = visit(svc, s, &idle);
+		if (!idle) {
+			idle_count = 0;
 			work += n;
-			if (s->active && list_empty(&s->light))
+			if (n && s->active && list_empty(&s->light))
 				work += look_at_light(svc);
 			continue;
 		}
-		idle++;
+		idle_count++;
 		if (s->active && svc->now_ns - s->busy_ns > SESSION_IDLE_NS && !ring_sq_waiting(&s->ring))
 			roster_park(svc, s);
 	}

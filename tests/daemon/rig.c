@@ -49,15 +49,15 @@ static void wrap(struct io_queue *q)
 	q->ops = &ops;
 }
 
-/* The whole life of the daemon's middle, in one thread, as in daemon.c. */
-static void *serve(void *arg)
+static struct io_queue *queue;
+
+/* As in daemon.c. */
+static void set_up(void)
 {
 	struct engine_options options;
 	struct engine_recovery recovery;
-	struct io_queue *queue;
 	struct err_info err = {0};
 
-	(void)arg;
 	ck_ok(io_queue_new(rig.env, 64, &queue));
 	wrap(queue);
 	config_engine_options(&rig.config, &options);
@@ -68,6 +68,13 @@ static void *serve(void *arg)
 	ck_ok(service_init(&rig.service, &rig.config, rig.engine, queue, &rig.region, &err));
 	rig.up = true;
 	stats_init(&rig.service, &recovery, rig.env);
+}
+
+/* The whole life of the daemon's middle, in one thread. */
+static void *serve(void *arg)
+{
+	(void)arg;
+	set_up();
 	if (!rig.no_workers)
 		rig_work();
 	sem_post(&rig.ready);
@@ -105,6 +112,10 @@ void rig_start(void)
 	ck_ok(sigbus_guard_install());
 	ck_ok(io_env_open(rig.dir, IO_BACKEND_AUTO, true, &rig.env, &err));
 	ck_ok(segment_instance(io_env_dirfd(rig.env), rig.instance));
+	if (rig.still) {
+		set_up();
+		return;
+	}
 	sem_init(&rig.ready, 0, 0);
 	ck_assert_int_eq(pthread_create(&rig.thread, NULL, serve, NULL), 0);
 	sem_wait(&rig.ready);
@@ -112,9 +123,16 @@ void rig_start(void)
 
 void rig_stop_as(int rc)
 {
-	service_stop(&rig.service);
-	pthread_join(rig.thread, NULL);
-	ck_assert_int_eq(rig.rc, rc);
+	if (rig.still) {
+		/* Nothing of a still service waits when its sessions are closed. */
+		request_pool_fini(&rig.service.pool);
+		ck_ok(engine_close(rig.engine));
+		io_queue_free(queue);
+	} else {
+		service_stop(&rig.service);
+		pthread_join(rig.thread, NULL);
+		ck_assert_int_eq(rig.rc, rc);
+	}
 	service_fini(&rig.service);
 	region_close(&rig.region, true);
 	io_env_close(rig.env);
@@ -143,6 +161,8 @@ static void open_session(struct client *c, bool read_only, int socket, uid_t uid
 	c->s->socket = socket;
 	c->s->uid = uid;
 	service_post(&rig.service, c->s, SESSION_ADOPT);
+	if (rig.still)
+		ck_assert_uint_eq(roster_read_mail(&rig.service), 1);
 }
 
 void client_open_with(struct client *c, bool read_only, int socket)
@@ -260,6 +280,12 @@ void await_mail(struct session *s, unsigned bits)
 void client_close(struct client *c)
 {
 	service_post(&rig.service, c->s, SESSION_END);
+	if (rig.still) {
+		ck_assert_uint_gt(roster_read_mail(&rig.service), 0);
+		for (int i = 0; c->s->bell_armed && i < 1000; i++)
+			io_queue_wait(queue, 1000000);
+		roster_let_go(&rig.service);
+	}
 	await_mail(c->s, SESSION_GONE);
 	session_free(c->s);
 }

@@ -18,6 +18,7 @@
 struct rig {
 	/* set before rig_start() */
 	bool no_workers;     /* nothing is flushed until rig_work() */
+	bool still;	     /* no thread runs the service: the test calls its parts, and nothing happens by itself */
 	const char *setting; /* one more, or NULL */
 
 	_Atomic bool working;	/* rig_work() is over; release, pairs with the acquire before workers_stop() */
