@@ -1,3 +1,4 @@
+#define TEST_FEW_MARKS
 #include "tests/engine/stock.h"
 
 #include <string.h>
@@ -18,7 +19,7 @@ void stock_open(struct stock *s, const char *dir, bool create, bool snappy, int 
 	leveldb_options_set_paranoid_checks(s->options, 1);
 	leveldb_options_set_create_if_missing(s->options, create);
 	leveldb_options_set_error_if_exists(s->options, 0);
-	leveldb_options_set_write_buffer_size(s->options, 64 << 10);
+	leveldb_options_set_write_buffer_size(s->options, 1 << 20);
 	leveldb_options_set_max_file_size(s->options, 1 << 20);
 	leveldb_options_set_block_size(s->options, 1024);
 	leveldb_options_set_compression(s->options, snappy ? leveldb_snappy_compression : leveldb_no_compression);

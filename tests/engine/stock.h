@@ -16,7 +16,7 @@ struct stock {
 /* Fails the running test when @error is set: what stock LevelDB said about @what. */
 void stock_must(char *error, const char *what);
 
-/* Small limits, every check switched on. */
+/* Memtables of 1 MiB (with less it compacts all the time, and this is not its test), every check switched on. */
 void stock_open(struct stock *s, const char *dir, bool create, bool snappy, int bloom_bits);
 void stock_close(struct stock *s);
 

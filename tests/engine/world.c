@@ -1,3 +1,4 @@
+#define TEST_FEW_MARKS
 #include "tests/engine/world.h"
 
 #include <stdio.h>
