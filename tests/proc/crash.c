@@ -14,7 +14,8 @@ enum fate { NEVER, SENT, ACKNOWLEDGED, REFUSED, UNKNOWN };
 struct entry {
 	_Atomic uint32_t fate;
 	uint32_t sync;
-	uint64_t sequence; /* of its last write; set before ACKNOWLEDGED */
+	uint64_t sequence; /* of its last write; set before ACKNOWLEDGED, as is … */
+	uint64_t at_ns;	   /* … when that was */
 };
 
 struct crash_journal {
@@ -125,6 +126,7 @@ static int write_until_gone(void *arg)
 		atomic_store(&entry->fate, SENT);
 		atomic_store(&j->writer[number].sent, n);
 		rc = shale_write(db, &how, batch, &entry->sequence);
+		entry->at_ns = monotonic_ns();
 		atomic_store(&entry->fate, fate_of(rc));
 		if (rc == 0)
 			disturb(db, dice >> 8);
@@ -211,7 +213,7 @@ static void judge_batches(struct crash *c, unsigned w, uint64_t counter, enum cr
 			complain(c, "writer %u: batch %llu was refused, and is there", w, number);
 		if (e->fate != ACKNOWLEDGED)
 			continue;
-		if (!there && (kind == CRASH_KILLED || e->sync))
+		if (!there && (kind == CRASH_KILLED || (e->sync && e->at_ns < c->cut_ns)))
 			complain(c, "writer %u: batch %llu, acknowledged%s as sequence %llu, is lost", w, number,
 				 e->sync ? " and synced" : "", (unsigned long long)e->sequence);
 		if (there != (e->sequence <= c->last_sequence))

@@ -8,7 +8,9 @@
  * crash_judge() holds a recovered database against the journals:
  *	whole        the keys are just those that the batches up to each counter made: no batch is half there, none is there out of
  *	             turn, no deleted key is back
- *	kept         daemon killed: every acknowledged batch; power loss: every one that was acknowledged as synced
+ *	kept         daemon killed: every acknowledged batch; power loss: every one that was acknowledged as synced before the power began to
+ *	             go. (A file system that is being shut down answers OK to an fdatasync under way at that moment, and has lost what it was for:
+ *	             seen on ext4 and XFS, by a program of thirty lines. With real power nobody would be left to hear of it.)
  *	a prefix     of the acknowledged order: what is there has sequence numbers up to the recovered one, what is not there has higher ones
  *	not refused  what was refused with an error that says "not applied" is not there
  *	numbered     no sequence number that was recovered, or given in this life, is given again
@@ -31,6 +33,7 @@ struct crash {
 	uint64_t slot[CRASH_WRITERS][CRASH_SLOTS]; /* the newest batch of each slot that is in the database; 0: none */
 	uint64_t counter[CRASH_WRITERS];
 	uint64_t last_sequence;			   /* recovered */
+	uint64_t cut_ns;			   /* when the power began to go: CRASH_POWER */
 	pid_t pid[CRASH_WRITERS];
 	unsigned cycles, kills, shutdowns, lost;
 	uint64_t batches;

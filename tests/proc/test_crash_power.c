@@ -37,6 +37,7 @@ static void lose_power(bool machine)
 
 	if (kill_first)
 		kill_daemon();
+	c.cut_ns = monotonic_ns();
 	loopfs_shutdown(&fs, flush_log);
 	c.shutdowns++;
 	if (!kill_first) {
