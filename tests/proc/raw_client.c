@@ -1,5 +1,6 @@
 #include "tests/proc/raw_client.h"
 
+#include <dirent.h>
 #include <stdio.h>
 #include <sys/mman.h>
 #include <sys/socket.h>
@@ -196,6 +197,27 @@ static void count_mappings(const struct private_daemon *d, struct holdings *h)
 	fclose(f);
 }
 
+/* Descriptors besides those of the database's files, which come and go with its tables. */
+static unsigned count_descriptors(const struct private_daemon *d)
+{
+	char path[64], target[600];
+	struct dirent *e;
+	unsigned n = 0;
+	DIR *dir;
+
+	snprintf(path, sizeof(path), "/proc/%d/fd", (int)d->pid);
+	dir = opendir(path);
+	ck_assert_ptr_nonnull(dir);
+	while ((e = readdir(dir))) {
+		ssize_t len = readlinkat(dirfd(dir), e->d_name, target, sizeof(target) - 1);
+
+		target[len > 0 ? len : 0] = '\0';
+		n += len > 0 && strncmp(target, d->database, strlen(d->database)) != 0;
+	}
+	closedir(dir);
+	return n;
+}
+
 static uint64_t resident_kb(const struct private_daemon *d)
 {
 	char path[64], line[256];
@@ -218,11 +240,12 @@ struct holdings holdings_of(const struct private_daemon *d)
 	struct holdings h = {
 		.sessions = s.sessions,
 		.snapshots = s.snapshots,
-		.fds = proc_fds(d->pid),
+		.fds = count_descriptors(d),
 		.segments = private_daemon_segments(d),
 		.resident_kb = resident_kb(d),
 	};
 
+	h.resident_kb -= min_size(h.resident_kb, s.memtable_bytes >> 10);
 	count_mappings(d, &h);
 	return h;
 }
@@ -276,12 +299,22 @@ void scene_begin(struct scene *s, ...)
 	witness_progress(&s->witness, 200);
 	for (int i = 0; (s->before = holdings_of(&s->d)).sessions > 2; i++, usleep(10000)) /* proc_start() had one */
 		ck_assert_int_lt(i, 1000);
+	s->before.snapshots = 1; /* the witness takes one now and then */
+}
+
+void scene_alive(struct scene *s)
+{
+	char log[4000];
+
+	if (waitpid(s->d.pid, &s->d.status, WNOHANG) == 0)
+		return;
+	proc_shell(log, sizeof(log), "tail -c 3900 %s", s->d.log);
+	ck_abort_msg("the daemon ended with status %#x\n%s", (unsigned)s->d.status, log);
 }
 
 void scene_check(struct scene *s)
 {
-	ck_assert_msg(waitpid(s->d.pid, &s->d.status, WNOHANG) == 0, "the daemon ended with status %#x",
-		      (unsigned)s->d.status);
+	scene_alive(s);
 	witness_progress(&s->witness, 50);
 	holdings_await(&s->d, s->before);
 }

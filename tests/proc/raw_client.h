@@ -71,11 +71,11 @@ int32_t raw_put(struct raw_client *r, const char *key, const char *value);
 
 struct holdings {
 	uint64_t sessions, snapshots;
-	unsigned fds;
+	unsigned fds;	      /* besides those of the database's files */
 	int segments;	      /* in /dev/shm, by name */
 	unsigned mappings;    /* of channels, which have no name any more */
 	uint64_t mapped;      /* bytes of those */
-	uint64_t resident_kb; /* its own memory */
+	uint64_t resident_kb; /* its own memory, besides the memtable */
 };
 
 struct holdings holdings_of(const struct private_daemon *d);
@@ -117,6 +117,9 @@ struct scene {
 
 /* A daemon with the --set words given up to NULL, a witness, and the baseline. */
 void scene_begin(struct scene *s, ...) __attribute__((sentinel));
+
+/* Fails, with the daemon's last words, when it has ended. */
+void scene_alive(struct scene *s);
 
 /* The daemon lives, the witness gets on, and what was taken is given back. */
 void scene_check(struct scene *s);
