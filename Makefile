@@ -74,7 +74,7 @@ test_src   := $(wildcard $(TEST_FOLDERS:%=tests/%/test_*.c))
 tests      := $(patsubst tests/%.c,$(OUT)/tests/%,$(test_src))
 TESTS      ?= $(tests)
 
-.PHONY: all check sim sim-exhaustive sim-bugs crash tests fuzz fuzz-programs model coverage differential bit-flips demo bench fairness install uninstall deps deps-ci deps-bench format help clean
+.PHONY: all check sim sim-exhaustive sim-bugs crash tests fuzz fuzz-programs model coverage differential hostile bit-flips demo bench fairness install uninstall deps deps-ci deps-bench format help clean
 all: $(libraries) $(programs)
 
 # ---- what the build needs; installed by itself where it may ----
@@ -175,6 +175,12 @@ crash_tests := $(filter $(OUT)/tests/proc/test_crash_%,$(tests))
 crash: all $(crash_tests)
 	@SHALE_BUILD=$(abspath $(OUT)) tests/crash.sh $(crash_tests)
 
+# As many hostile submissions as fit into SECONDS, against a real daemon; the last line counts them.
+SECONDS ?= 60
+hostile: $(OUT)/shaled $(OUT)/tests/proc/test_hostile_flood
+	@SHALE_BUILD=$(abspath $(OUT)) SHALE_HOSTILE_SECONDS=$(SECONDS) $(OUT)/tests/proc/test_hostile_flood >$(OUT)/hostile.log 2>&1; rc=$$?; \
+		grep -v '^hostile: ' $(OUT)/hostile.log; grep '^hostile: ' $(OUT)/hostile.log || echo 'hostile: failed'; exit $$rc
+
 # Ours against stock LevelDB, a million operations for each of ten seeds, two at a time: some three minutes. SHALE_SEED=n: seeds n to n + 9. In memory where
 # there is room: creating files is what the disk would be asked for most.
 differential: $(OUT)/tests/engine/test_differential
@@ -267,6 +273,7 @@ help:
 	@echo '  demo       four writers, a scanner, two kills; read back by us and by stock LevelDB'
 	@echo '  check      all tests; one: make check TESTS=build/release/tests/shm/test_ring; TEST_FOLDERS="shm engine"'
 	@echo '  crash      the daemon killed, and its file system taken away, some 200 times (BUILD=debug: at named points, too)'
+	@echo '  hostile    a flood of hostile submissions for SECONDS=60, beside a client that checks its data'
 	@echo '  differential  a random stream of a million operations, ten times, into ours and into stock LevelDB'
 	@echo '  fuzz       libFuzzer (clang) over every decoder, SECONDS=n each; one: TARGET=block'
 	@echo '  model      the parking protocol as a model, by spin'
