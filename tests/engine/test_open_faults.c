@@ -12,6 +12,7 @@
 
 #include "engine/edit.h"
 #include "engine/io_real.h"
+#include "engine/log_format.h"
 #include "engine/version_set.h"
 #include "tests/engine/set_bed.h"
 
@@ -361,5 +362,88 @@ START_TEST(each_allocation_of_an_edits_bytes_fails)
 }
 END_TEST
 
+/* ---- the log reader alone ---- */
+
+enum { RECORDS = 8, RECORD_BYTES = 100000 };
+
+/* Records over several blocks and more than one buffer; then a record that fails its check, and a long way of nothing behind it. */
+static size_t make_log(struct bed *b)
+{
+	static unsigned char log[2 << 20], payload[RECORD_BYTES];
+	const struct log_dest dest = {.base = log, .mask = UINT64_MAX};
+	uint64_t end = 0;
+
+	memset(log, 0, sizeof(log));
+	memset(payload, 'x', sizeof(payload));
+	for (unsigned i = 0; i < RECORDS; i++)
+		end = log_frame(&dest, end, slice_of(payload, sizeof(payload)));
+	log_frame(&dest, end, slice_of(payload, 1000));
+	log[end + 100] ^= 1;
+	write_file(b, "000009.log", log, sizeof(log));
+	return sizeof(log);
+}
+
+/* Reads it all. How many records; what the last call answered in *@rc_out. */
+static unsigned read_log(struct bed *b, struct io_queue *q, enum fault kind, long n, int *rc_out)
+{
+	struct log_reader *r;
+	struct slice record;
+	struct io_file *f;
+	unsigned records = 0;
+
+	ck_ok(io_open(&b->env.base, "000009.log", IO_OPEN_READ, &f));
+	ck_ok(log_reader_new(q, f, &r));
+	arm(kind, n);
+	while ((*rc_out = log_reader_next(r, &record)) == 0)
+		records += record.size == RECORD_BYTES; /* no assertion yet: Check allocates, too */
+	disarm();
+	if (*rc_out < 0) {
+		ck_assert(log_reader_reason(r)[0]);
+		/* No failure but corruption can be skipped, and what failed stays failed. */
+		ck_ok(log_reader_skip(r));
+		ck_assert_int_eq(log_reader_next(r, &record), *rc_out);
+	}
+	log_reader_free(r);
+	io_close(f);
+	return records;
+}
+
+/* A read or an allocation that fails is no end of the log: a recovery that took it for one would drop what was acknowledged. */
+START_TEST(failing_reads_end_no_log)
+{
+	const enum fault kinds[] = {FAULT_READ, FAULT_MEMORY};
+	struct io_queue *q;
+	struct bed b;
+
+	bed_init(&b);
+	make_log(&b);
+	for (unsigned k = 0; k < 1 + MEMORY_CAN_FAIL; k++) {
+		long n = 0;
+		int rc;
+
+		for (;; n++) {
+			unsigned records;
+
+			ck_ok(io_queue_new(&b.env.base, 8, &q));
+			wrap(&b.env.base, q);
+			records = read_log(&b, q, kinds[k], n, &rc);
+			b.env.base.ops = env_ops;
+			q->ops = queue_ops;
+			io_queue_free(q);
+			if (!fault.hit) {
+				ck_assert_int_eq(rc, LOG_END);
+				ck_assert_uint_eq(records, RECORDS);
+				break;
+			}
+			ck_assert_int_eq(rc, kinds[k] == FAULT_READ ? -EBADF : -ENOMEM);
+			ck_assert_uint_le(records, RECORDS);
+		}
+		ck_assert_int_gt(n, 0);
+	}
+	bed_fini(&b);
+}
+END_TEST
+
 TEST_MAIN("open_faults", 60, each_allocation_of_an_open_fails, each_open_of_an_open_fails, each_size_of_an_open_fails,
-	  each_read_of_an_open_fails, each_allocation_of_an_edit_fails, each_allocation_of_an_edits_bytes_fails)
+	  each_read_of_an_open_fails, each_allocation_of_an_edit_fails, each_allocation_of_an_edits_bytes_fails,
+	  failing_reads_end_no_log)
