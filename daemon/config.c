@@ -84,6 +84,8 @@ static const struct key keys[] = {
 	 "make a new database where there is none"},
 	{"engine", "paranoid", T_BOOL, AT(paranoid), "no", 0, 1, NULL,
 	 "refuse to start on a bad log record, instead of recovering what is before it"},
+	{"engine", "best_effort", T_BOOL, AT(best_effort), "no", 0, 1, NULL,
+	 "serve what can be read when tables are missing or unreadable: their keys answer an error, the rest is served"},
 	{"engine", "compaction_workers", T_COUNT, AT(compaction_workers), "0", 0, 64, NULL,
 	 "threads that compact; 0: one less than there are cores, at least one"},
 	{"wal", "ring", T_SIZE, AT(wal_ring), "16M", 256 * K, 1 * G, NULL,
@@ -710,5 +712,6 @@ void config_engine_options(const struct config *c, struct engine_options *out)
 	o.max_batch_bytes = c->max_request;
 	o.create_if_missing = c->create_if_missing;
 	o.paranoid = c->paranoid;
+	o.best_effort = c->best_effort;
 	*out = o;
 }

@@ -38,7 +38,7 @@ struct config {
 	uint64_t compression;	     /* enum compression */
 	uint64_t compression_per_level; /* a nibble per level from the lowest, enum compression + 1; 0: no more */
 	uint64_t level_multiplier, seek_compaction, tombstone_percent, background_rate;
-	uint64_t create_if_missing, paranoid;
+	uint64_t create_if_missing, paranoid, best_effort;
 	/* wal */
 	uint64_t wal_ring, wal_window; /* enum window_kind */
 	/* limits */

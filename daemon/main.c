@@ -58,6 +58,7 @@ static const char help[] =
 	"  -d, --db DIR         the database directory (else $SHALE_DB); made when it is not there\n"
 	"  -s, --socket PATH    where clients connect (default: DIR/shale.sock)\n"
 	"  -c, --config FILE    settings, as an INI file; shaled.conf explains all of them\n"
+	"      --best-effort    serve what can be read of a damaged database (engine.best_effort = yes)\n"
 	"      --set S.K=V      one setting, after the file's; may be repeated\n"
 	"      --check-config   print the settings in force and exit\n"
 	"      --explain-config print every setting with its default and what it means, and exit\n"
@@ -72,13 +73,14 @@ struct arguments {
 	struct config config;
 };
 
-enum { OPT_SET = 256, OPT_CHECK, OPT_EXPLAIN, OPT_VERSION, OPT_HELP };
+enum { OPT_SET = 256, OPT_BEST_EFFORT, OPT_CHECK, OPT_EXPLAIN, OPT_VERSION, OPT_HELP };
 
 static const struct option options[] = {
 	{"db", required_argument, NULL, 'd'},
 	{"socket", required_argument, NULL, 's'},
 	{"config", required_argument, NULL, 'c'},
 	{"set", required_argument, NULL, OPT_SET},
+	{"best-effort", no_argument, NULL, OPT_BEST_EFFORT},
 	{"check-config", no_argument, NULL, OPT_CHECK},
 	{"explain-config", no_argument, NULL, OPT_EXPLAIN},
 	{"version", no_argument, NULL, OPT_VERSION},
@@ -106,6 +108,9 @@ static int read_arguments(int argc, char **argv, struct arguments *a, struct err
 				break;
 			case OPT_SET:
 				rc = round == 1 ? config_set(&a->config, optarg, err) : 0;
+				break;
+			case OPT_BEST_EFFORT:
+				rc = round == 1 ? config_set(&a->config, "engine.best_effort=yes", err) : 0;
 				break;
 			case OPT_CHECK:
 				a->check_config = true;

@@ -61,6 +61,22 @@ void read_fetch(struct service *svc, struct request *r)
 		request_complete(svc, r, rc, 0);
 }
 
+/*
+ * A read that the disk could not answer: the client gets the code, the log gets the words. A missing table is damage like any other to whoever
+ * asks for a key.
+ */
+static int damage(struct service *svc, struct request *r, int rc)
+{
+	const struct err_info *why = read_ctx_error(&r->ctx);
+
+	if (rc != -SHALE_ECORRUPT && rc != -SHALE_EMISSING && rc != -EIO)
+		return rc;
+	log_braked(&svc->damage_brake, svc->now_ns, LOG_ERR,
+		   "a read failed: %s; `shalectl verify` tells all that is damaged",
+		   why ? why->text : shale_strerror(rc));
+	return rc == -SHALE_EMISSING ? -SHALE_ECORRUPT : rc;
+}
+
 static void probe_get(struct service *svc, struct request *r)
 {
 	struct slice value;
@@ -77,7 +93,7 @@ static void probe_get(struct service *svc, struct request *r)
 		svc->stats.gets_found++;
 		ops_answer(svc, r, value.data, value.size);
 	} else {
-		request_complete(svc, r, rc, 0);
+		request_complete(svc, r, rc < 0 ? damage(svc, r, rc) : rc, 0);
 	}
 }
 
@@ -108,7 +124,7 @@ static void probe_scan(struct service *svc, struct request *r)
 		return;
 	}
 	if (rc < 0) {
-		request_complete(svc, r, rc, 0);
+		request_complete(svc, r, damage(svc, r, rc), 0);
 		return;
 	}
 	svc->stats.scans++;
@@ -197,6 +213,8 @@ static void probe_multiget(struct service *svc, struct request *r)
 			continue;
 		if (rc)
 			value.size = 0;
+		if (rc < 0)
+			rc = damage(svc, r, rc);
 		entry = sizeof(head) + value.size;
 		need += entry;
 		if (entry > r->sqe.out_len - used)

@@ -125,7 +125,7 @@ static void check_engine(struct service *svc)
 
 	svc->stats_changed = true;
 	svc->jobs_look = svc->stall_look = true;
-	tell_error(svc, rc ? err.text : "");
+	tell_error(svc, rc ? err.text : svc->standing_error ? svc->standing_error : "");
 	if (heals(rc) && !svc->paused) {
 		log_line(LOG_ERR, "%s; background work waits and is tried again each second", err.text);
 		svc->retry_ns = svc->now_ns + RETRY_NS;

@@ -92,7 +92,8 @@ struct service {
 	uint64_t stats_ns; /* last published */
 	uint64_t jobs_seen; /* engine_stats.jobs_ever as published */
 	uint64_t started_ns;
-	struct log_brake broken_brake, ousted_brake;
+	const char *standing_error; /* shown while nothing else is wrong: what the open found; NULL or "": nothing */
+	struct log_brake broken_brake, ousted_brake, damage_brake;
 };
 
 /* @engine, @queue and @region are borrowed. 0 or -errno with words. */

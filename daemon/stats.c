@@ -29,6 +29,8 @@ void stats_init(struct service *svc, const struct engine_recovery *recovery, con
 	for (unsigned i = 0; i < REASON_COUNT; i++)
 		snprintf(st->reason_names[i], sizeof(st->reason_names[i]), "%s",
 			 compaction_reason_name((enum compaction_reason)i));
+	svc->standing_error = recovery->damage.text;
+	snprintf(st->last_error, sizeof(st->last_error), "%.*s", (int)sizeof(st->last_error) - 1, svc->standing_error);
 	svc->stats_changed = true;
 }
 

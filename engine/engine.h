@@ -41,6 +41,7 @@ struct engine_options {
 	bool create_if_missing;
 	bool error_if_exists;
 	bool paranoid;                  /* a corrupt log record fails the open instead of ending the log there */
+	bool best_effort;               /* tables that are missing, cut or unreadable do not fail the open: reads of their keys fail */
 };
 
 void engine_options_default(struct engine_options *o);
@@ -64,6 +65,8 @@ struct engine_recovery {
 	uint64_t dropped_bytes;  /* of log after a bad record: each drop was logged */
 	uint64_t tables_written;
 	uint64_t micros;
+	uint64_t damaged_tables; /* with best_effort: cannot be read. Each was logged */
+	struct err_info damage;  /* words for all of them together; empty when there are none */
 };
 
 /*

@@ -277,8 +277,8 @@ static void job_failed(struct engine *e, const struct job *j, int rc, bool readi
 	} else if (reading) {
 		engine_log(e, PRIORITY_ERROR,
 			   "%s. These tables are left as they are, and are tried again now and then; check the disk, "
-			   "and if that does not help, "
-			   "restore the database from a backup",
+			   "and if that does not help, restore the database from a backup, or stop shaled and run "
+			   "`shalectl verify`, then `shalectl repair`",
 			   err->text);
 		pthread_mutex_lock(&e->lock);
 		if (!e->error.code)

@@ -44,7 +44,7 @@ static int corrupt(struct recovery *r, const char *what)
 {
 	return err_set(r->err, -SHALE_ECORRUPT,
 		       "%s, record at offset %llu: %s. The file was damaged or written by another program; restore the "
-		       "database from a backup",
+		       "database from a backup, or run `shalectl repair`",
 		       r->name, (unsigned long long)r->record_at, what);
 }
 
@@ -175,7 +175,7 @@ static int read_failed(struct recovery *r, const struct log_reader *reader, int 
 		return err_set(r->err, rc,
 			       "%s: %s. The file was damaged after it was written (a torn end would have been "
 			       "accepted); restore the "
-			       "database from a backup",
+			       "database from a backup, or run `shalectl repair`",
 			       r->name, log_reader_reason(reader));
 	return err_set(r->err, rc, "%s: reading it: %s", r->name, shale_strerror(rc));
 }
@@ -221,9 +221,11 @@ static int check_complete(struct recovery *r)
 		missing = "no record gives the last sequence";
 	if (!missing)
 		return 0;
-	return err_set(r->err, -SHALE_ECORRUPT,
-		       "%s: %s. It was cut short or never finished; restore the database from a backup", r->name,
-		       missing);
+	return err_set(
+		r->err, -SHALE_ECORRUPT,
+		"%s: %s. It was cut short or never finished; restore the database from a backup, or run `shalectl "
+		"repair`",
+		r->name, missing);
 }
 
 /* ---- the tables themselves ---- */
@@ -252,6 +254,8 @@ static int check_tables(struct recovery *r)
 	size_t missing = 0;
 	uint64_t size;
 
+	if (r->vs->best_effort)
+		return 0; /* whoever reads them is told */
 	for (size_t i = 0; i < r->sum.added_count; i++) {
 		const struct file_meta *m = r->sum.added[i].meta;
 		int rc = table_size(r->env, m->number, name, &size);
@@ -265,17 +269,20 @@ static int check_tables(struct recovery *r)
 		} else if (size != m->size) {
 			return err_set(r->err, -SHALE_ECORRUPT,
 				       "%s is %llu bytes long, %s says %llu: it was cut or replaced. Restore the "
-				       "database from a backup",
+				       "database from a backup, run `shalectl repair`, or serve what can be read with "
+				       "--best-effort",
 				       name, (unsigned long long)size, r->name, (unsigned long long)m->size);
 		}
 	}
 	if (!missing)
 		return 0;
-	return err_set(r->err, -SHALE_EMISSING,
-		       "%zu of the %zu tables that %s names are missing, one is %s: somebody removed files, or copied "
-		       "the directory "
-		       "incompletely. Put them back, or restore the database from a backup",
-		       missing, r->sum.added_count, r->name, first);
+	return err_set(
+		r->err, -SHALE_EMISSING,
+		"%zu of the %zu tables that %s names are missing, one is %s: somebody removed files, or copied "
+		"the directory "
+		"incompletely. Put them back, restore the database from a backup, run `shalectl repair`, or serve what "
+		"can be read with --best-effort",
+		missing, r->sum.added_count, r->name, first);
 }
 
 /* ---- CURRENT ---- */
@@ -283,7 +290,7 @@ static int check_tables(struct recovery *r)
 int manifest_current(struct io_env *env, struct io_queue *q, char name[FILE_NAME_MAX], uint64_t *number_out,
 		     struct err_info *err)
 {
-	static const char advice[] = "restore the database from a backup";
+	static const char advice[] = "restore the database from a backup, or run `shalectl repair`";
 	enum file_type type;
 	char *text = NULL;
 	size_t size = 0;
@@ -381,7 +388,7 @@ static int read_manifest(struct recovery *r, struct io_queue *q)
 		return err_set(r->err, -SHALE_ECORRUPT,
 			       "CURRENT names %s, which is missing: somebody removed it, or copied the directory "
 			       "incompletely. Put it back, "
-			       "or restore the database from a backup",
+			       "restore the database from a backup, or run `shalectl repair`",
 			       r->name);
 	if (rc < 0)
 		return err_set(r->err, rc, "%s: opening it: %s", r->name, shale_strerror(rc));

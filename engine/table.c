@@ -84,7 +84,7 @@ static int corrupt(const struct table *t, struct block_handle h, struct err_info
 {
 	return err_set(err, -SHALE_ECORRUPT,
 		       "%s: block of %" PRIu64 " bytes at offset %" PRIu64
-		       ": %s; the file is damaged: put back a good copy, or repair the database",
+		       ": %s; the file is damaged: put back a good copy, or run `shalectl repair`",
 		       t->name, h.size, h.offset, what);
 }
 

@@ -50,6 +50,7 @@ struct version_set {
 	 */
 	uint64_t tables_sequence;
 	int failed;                       /* sticky: 0 or a negative code */
+	bool best_effort;                 /* set before recover: live tables that are missing or of the wrong size do not fail it */
 
 	pthread_mutex_t manifest_lock;    /* one writer of the MANIFEST at a time; taken before *lock */
 	struct io_file *manifest;         /* manifest_lock; NULL: the next apply begins a new one */

@@ -229,6 +229,80 @@ START_TEST(repair_after_a_kill)
 }
 END_TEST
 
+static bool logged(const char *words)
+{
+	return proc_shell(out, sizeof(out), "grep -qF -- '%s' %s", words, d.log) == 0;
+}
+
+/* Every key either is the newest it ever was, or an error; never the older one below. Returns how many fail; @which: one of these. */
+static int newest_or_error(struct shale_db *db, int *which)
+{
+	char key[32], want[32], value[128];
+	size_t len;
+	int failed = 0;
+
+	for (int i = 0; i < 2000; i++) {
+		int rc;
+
+		snprintf(key, sizeof(key), "key%05d", i);
+		rc = shale_get(db, NULL, key, strlen(key), value, sizeof(value) - 1, &len);
+		if (rc == -SHALE_ECORRUPT) {
+			failed++;
+			*which = i;
+			continue;
+		}
+		ck_assert_msg(rc == 0, "%s: %d", key, rc);
+		value[len] = 0;
+		snprintf(want, sizeof(want), "value %d of round 1", i);
+		ck_assert_msg(!strncmp(value, want, strlen(want)), "%s: %s", key, value);
+	}
+	return failed;
+}
+
+/* A table is gone. Without --best-effort: refused. With it: its keys fail, all else is served and written; log and status say so, loudly. */
+START_TEST(best_effort)
+{
+	struct shale_db *db;
+	char newest[700], name[32], away[800];
+	char key[32], value[64];
+	int failed, which = -1;
+
+	begin();
+	/* The highest number is what was flushed last: the newer values. */
+	ck_assert_int_eq(proc_shell(newest, sizeof(newest), "ls %s/*.ldb | tail -1 | tr -d '\\n'", d.database), 0);
+	snprintf(name, sizeof(name), "%.30s", strrchr(newest, '/') + 1);
+	snprintf(away, sizeof(away), "%s/away", d.scratch);
+	ck_ok(rename(newest, away));
+	ck_assert_int_eq(proc_refused(&d, out, sizeof(out)), 6);
+	ck_assert_msg(strstr(out, name) && strstr(out, "--best-effort"), "%s", out);
+	private_daemon_arg(&d, "--best-effort");
+	proc_start(&d);
+	ck_assert(logged("best effort") && logged(name));
+	db = proc_open(&d);
+	failed = newest_or_error(db, &which);
+	ck_assert_int_gt(failed, 0);
+	ck_assert_str_eq(proc_get(db, "in the log"), "yes");
+	snprintf(key, sizeof(key), "key%05d", which);
+	snprintf(value, sizeof(value), "value %d of round 1, written anew", which);
+	proc_put(db, key, value);
+	ck_ok(shale_flush(db));
+	ck_assert_int_eq(newest_or_error(db, &which), failed - 1);
+	ck_assert_int_eq(ctl("--socket %s scan", d.socket), 1);
+	ck_assert_int_eq(ctl("--socket %s status", d.socket), 0);
+	ck_assert_msg(strstr(out, "best effort") && strstr(out, "cannot be read"), "%s", out);
+	ck_assert(logged("a read failed"));
+	shale_close(db);
+	proc_stop(&d);
+	ck_ok(rename(away, newest));
+	proc_start(&d);
+	db = proc_open(&d);
+	ck_assert_int_eq(newest_or_error(db, &which), 0);
+	shale_close(db);
+	proc_stop(&d);
+	end();
+}
+END_TEST
+
 /* The dumps of files that are kept, sound and damaged ones, are what they were: text and JSON. A change of either is a change of this. */
 START_TEST(golden_dumps)
 {
@@ -278,5 +352,5 @@ START_TEST(dump_of_anything)
 }
 END_TEST
 
-TEST_MAIN("offline", 60 * PATIENCE, verify_codes, served, repair_codes, repair_after_a_kill, golden_dumps,
+TEST_MAIN("offline", 60 * PATIENCE, verify_codes, served, repair_codes, repair_after_a_kill, best_effort, golden_dumps,
 	  dump_of_anything)
