@@ -16,6 +16,7 @@
  * Rejected: a ring as large as the largest batch. It would take 128 MiB of /dev/shm from everybody for what few ever write.
  */
 #include "engine/engine_internal.h"
+#include "engine/kill_point.h"
 
 #include <stdlib.h>
 
@@ -120,8 +121,11 @@ void large_pump(struct engine *e)
 	}
 	if (lw->state == LARGE_TAKEN && !prepare(e))
 		return;
-	if (!wal_commit_part(e->wal, &lw->rest, &lw->begun))
+	if (!wal_commit_part(e->wal, &lw->rest, &lw->begun)) {
+		KILL_POINT("large_part_framed");
 		return;
+	}
+	KILL_POINT("large_committed");
 	lw->position = wal_appended(e->wal);
 	lw->next = lw->sequence - lw->info.count + 1;
 	batch_reader_init(&lw->reader, slice_of(lw->copy, lw->size));

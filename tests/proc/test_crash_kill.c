@@ -31,7 +31,7 @@ static void begin(void)
 		snprintf(path, sizeof(path), "%s/db", fs.root);
 	}
 	proc_init(&d, in_memory ? path : NULL, "engine.write_buffer=64K", "engine.max_file_size=64K",
-		  "engine.level1_size=256K", "wal.ring=256K", "limits.max_request=128K", NULL);
+		  "engine.level1_size=256K", "wal.ring=256K", "limits.max_request=1M", NULL);
 	proc_start(&d);
 	crash_begin(&c, &d, seed);
 }
@@ -91,6 +91,8 @@ static const struct point points[] = {
 	{"write_numbered", RUNNING, 100},
 	{"record_framed", RUNNING, 100},
 	{"write_committed", RUNNING, 100},
+	{"large_part_framed", RUNNING, 8},
+	{"large_committed", RUNNING, 3},
 	{"answers_published", RUNNING, 100},
 	{"log_written", RUNNING, 20},
 	{"log_synced", RUNNING, 10},

@@ -65,7 +65,7 @@ static bool prepare(const char *type, const char *window)
 	loopfs_make(&fs, type, 64, NULL);
 	snprintf(path, sizeof(path), "%s/db", fs.root);
 	proc_init(&d, path, "engine.write_buffer=64K", "engine.max_file_size=64K", "engine.level1_size=256K",
-		  "wal.ring=256K", "limits.max_request=128K", window, NULL);
+		  "wal.ring=256K", "limits.max_request=1M", window, NULL);
 	proc_start(&d);
 	crash_begin(&c, &d, test_seed());
 	return true;
