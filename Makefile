@@ -154,7 +154,7 @@ check: tests
 FUZZ_SECONDS := $(if $(filter command% environment%,$(origin SECONDS)),$(SECONDS),8)
 fuzz_targets := $(patsubst tests/fuzz/fuzz_%.c,%,$(wildcard tests/fuzz/fuzz_*.c))
 fuzz:
-	@$(MAKE) BUILD=fuzz OUT=build/fuzz CC=clang fuzz-programs
+	@$(MAKE) --no-print-directory BUILD=fuzz OUT=build/fuzz CC=clang fuzz-programs
 	@FUZZ_SECONDS=$(FUZZ_SECONDS) tests/fuzz/run.sh build/fuzz/fuzz $(or $(TARGET),$(fuzz_targets))
 fuzz-programs: $(fuzz_targets:%=$(OUT)/fuzz/%)
 $(OUT)/fuzz/%: $(OUT)/obj/tests/fuzz/fuzz_%.o $(call objects,$(filter-out tests/fuzz/fuzz_% tests/fuzz/test_%,$(wildcard tests/fuzz/*.c))) \

@@ -16,7 +16,7 @@ CORE='engine/(log_reader|log_writer|edit|recover|manifest_read|manifest|wal_reco
 
 command -v gcovr >/dev/null || { echo "coverage: skipped: there is no gcovr (make deps-ci brings it)"; exit 0; }
 out=build/coverage
-make BUILD=coverage OUT=$out CC="${CC:-gcc}" tests -j"$(nproc)" >/dev/null || exit 1
+make --no-print-directory BUILD=coverage OUT=$out CC="${CC:-gcc}" tests -j"$(nproc)" >/dev/null || exit 1
 find $out -name '*.gcda' -delete
 programs=${COVERAGE_TESTS:-$(find $out/tests -type f -name 'test_*' -executable ! -path '*/model/*' | sort)}
 # shellcheck disable=SC2086
