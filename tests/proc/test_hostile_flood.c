@@ -141,7 +141,7 @@ static struct sqe good(struct attacker *a, uint32_t slot)
 	sqe.in_off = (uint64_t)(at - a->r.arena);
 	sqe.out_off = a->r.arena_size / 2 + slot % BURST * room;
 	sqe.out_len = (uint32_t)room;
-	if (roll(a, 400) == 0)
+	if (roll(a, 5000) == 0)
 		sqe.op = roll(a, 2) ? OP_COMPACT : OP_FLUSH;
 	switch (sqe.op) {
 	case OP_GET:
@@ -151,7 +151,7 @@ static struct sqe good(struct attacker *a, uint32_t slot)
 		if (roll(a, 3) == 0)
 			sqe.extra_len = put_conditions(a, at);
 		sqe.in_len = sqe.extra_len + put_batch(a, at + sqe.extra_len);
-		sqe.flags = (uint16_t)(roll(a, 200) ? 0 : SQE_SYNC);
+		sqe.flags = (uint16_t)(roll(a, 1000) ? 0 : SQE_SYNC);
 		break;
 	case OP_SCAN:
 		memcpy(at, &args, sizeof(args));
