@@ -454,6 +454,8 @@ int verify_database(struct exam *x, struct verify_result *out, struct err_info *
 	*out = (struct verify_result){0};
 	edit_init(&v.sum);
 	rc = verify_all(&v);
+	if (rc < 0 && err && !*err->text)
+		err_set(err, rc, "%s", shale_strerror(rc));
 	for (size_t i = 0; v.tables && i < v.sum.added_count; i++)
 		table_exam_free(v.tables[i]);
 	free(v.tables);
