@@ -1,5 +1,6 @@
 #include "engine/io.h"
 
+#include <pthread.h>
 #include <stdlib.h>
 
 #include "engine/io_real.h"
@@ -86,7 +87,15 @@ int io_rename(struct io_env *env, const char *from, const char *to)
 
 int io_sync_dir(struct io_env *env)
 {
-	return env->ops->sync_dir(env);
+	/* One at a time, or a sync could succeed between another's failure and the note of it. */
+	static pthread_mutex_t lock = PTHREAD_MUTEX_INITIALIZER;
+	int rc;
+
+	pthread_mutex_lock(&lock);
+	rc = env->dir_failed ? -EIO : env->ops->sync_dir(env);
+	env->dir_failed |= rc < 0;
+	pthread_mutex_unlock(&lock);
+	return rc;
 }
 
 int io_list(struct io_env *env, void (*each)(void *context, const char *name), void *context)

@@ -92,6 +92,7 @@ struct io_env {
 	const struct io_env_ops *ops;
 	const char *backend; /* "io_uring", "posix", "sim" */
 	char reason[128];    /* why a fall-back was taken; "" when none was */
+	bool dir_failed;     /* see io_sync_dir */
 };
 
 struct io_file {
@@ -121,6 +122,10 @@ int io_size(struct io_file *file, uint64_t *size_out);
 int io_truncate(struct io_file *file, uint64_t size);
 int io_unlink(struct io_env *env, const char *name);
 int io_rename(struct io_env *env, const char *from, const char *to);
+/*
+ * Makes names durable. Once it has failed it fails for ever (-EIO): the kernel tells one caller only, and another job's sync would be told that all is well,
+ * over names that are lost.
+ */
 int io_sync_dir(struct io_env *env);
 int io_list(struct io_env *env, void (*each)(void *context, const char *name), void *context);
 
@@ -131,6 +136,9 @@ int io_list(struct io_env *env, void (*each)(void *context, const char *name), v
  * it already the call succeeds: shaled takes it before it touches shared memory, engine_open takes it again.
  */
 int io_lock(struct io_env *env, const char *name, struct err_info *err);
+
+/* What ps calls a process, fit for logs and terminals; "" when there is none. */
+void process_name(pid_t pid, char out[32]);
 
 uint64_t io_now_ns(struct io_env *env);  /* monotonic */
 uint64_t io_random(struct io_env *env);
