@@ -93,6 +93,20 @@ static void draw_islands(struct generator *g, struct sim_config *c)
 		g->weights += weight[i];
 }
 
+/* Sync writes, a large memtable, so that only the log has them, syncs that fail, and a power loss soon after. */
+static void draw_failing_syncs(struct generator *g, struct sim_config *c)
+{
+	unsigned fault = g->weights / 30;
+
+	c->value[SET_WRITE_BUFFER] = 65536;
+	g->faults = 1u << FAULT_SYNC;
+	g->sync_percent = 60;
+	g->power_percent = 90;
+	g->crash_every = 50;
+	g->weights += fault - g->weight[OP_FAULT];
+	g->weight[OP_FAULT] = fault;
+}
+
 void generator_init(struct generator *g, uint64_t seed, struct sim_config *config)
 {
 	memset(g, 0, sizeof(*g));
@@ -110,10 +124,19 @@ void generator_init(struct generator *g, uint64_t seed, struct sim_config *confi
 	g->power_percent = (unsigned)PICK(g, 0, 50, 80, 100);
 	g->crash_every = (unsigned)PICK(g, 20, 60, 150, 300, 1000);
 	g->cluster_every = (unsigned)PICK(g, 0, 0, 10, 50);
-	g->left = PICK(g, 500, 2000, 4000, 8000);
+	g->left = PICK(g, 300, 1000, 2000, 6000);
 	draw_weights(g);
-	if (draw(g, 6) == 0)
+	switch (draw(g, 12)) {
+	case 0:
+	case 1:
 		draw_islands(g, config);
+		break;
+	case 2:
+		draw_failing_syncs(g, config);
+		break;
+	default:
+		break;
+	}
 }
 
 /* Mostly soon, now and then late. */
@@ -215,6 +238,8 @@ static void fill(struct generator *g, struct sim_command *c)
 		break;
 	case OP_FAULT:
 		c->a %= FAULTS;
+		while (!(g->faults >> c->a & 1))
+			c->a = (c->a + 1) % FAULTS;
 		c->b = draw(g, c->a == FAULT_SYNC || c->a == FAULT_SYNC_DIR ? 4 : 30);
 		break;
 	case OP_CLOSE:
@@ -265,8 +290,6 @@ bool generator_next(struct generator *g, const struct sim *s, struct sim_command
 		else
 			g->cluster = draw_cluster(g);
 	}
-	if (out->op == OP_FAULT && !(g->faults >> out->a & 1))
-		out->op = OP_POLL;
 	return true;
 }
 

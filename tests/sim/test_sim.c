@@ -7,7 +7,7 @@
 #include "tests/sim/isolate.h"
 #include "tests/test.h"
 
-enum { REPEATED = 12, CHECKED = 30 };
+enum { REPEATED = 6, CHECKED = 20 };
 
 static uint64_t hash_of_script(const struct sim_script *script)
 {
