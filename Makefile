@@ -74,7 +74,7 @@ test_src   := $(wildcard $(TEST_FOLDERS:%=tests/%/test_*.c))
 tests      := $(patsubst tests/%.c,$(OUT)/tests/%,$(test_src))
 TESTS      ?= $(tests)
 
-.PHONY: all check sim sim-exhaustive sim-bugs crash tests fuzz fuzz-programs model coverage differential hostile bit-flips demo bench fairness install uninstall deps deps-ci deps-bench format help clean
+.PHONY: all man check sim sim-exhaustive sim-bugs crash tests fuzz fuzz-programs model coverage differential hostile bit-flips demo bench fairness install uninstall deps deps-ci deps-bench format help clean
 all: $(libraries) $(programs)
 
 # ---- what the build needs; installed by itself where it may ----
@@ -233,17 +233,24 @@ bench: all
 fairness: all
 	@$(OUT)/shale-fairness
 
+# ---- manual pages ----
+
+# One per group of functions, from client/man/*.scd, and a link for each further name. Without scdoc there are none.
+man:
+	@client/man/build.sh $(OUT)/man
+
 # ---- install ----
 
 bindir     := $(DESTDIR)$(PREFIX)/bin
 libdir     := $(DESTDIR)$(PREFIX)/lib
 includedir := $(DESTDIR)$(PREFIX)/include
 docdir     := $(DESTDIR)$(PREFIX)/share/doc/shale
+mandir     := $(DESTDIR)$(PREFIX)/share/man/man3
 installed  := $(bindir)/shaled $(bindir)/shalectl $(bindir)/shale-run $(bindir)/shale-bench \
 	$(libdir)/libshale.so $(libdir)/libshale.so.$(SOVERSION) $(libdir)/libshale.a $(libdir)/pkgconfig/shale.pc \
 	$(includedir)/shale.h
 
-install: all
+install: all man
 	install -d $(bindir) $(libdir)/pkgconfig $(includedir) $(docdir)/examples
 	install -m 755 $(addprefix $(OUT)/,shaled shalectl shale-run shale-bench) $(bindir)
 	install -m 755 $(OUT)/libshale.so.$(SOVERSION) $(libdir)
@@ -253,10 +260,12 @@ install: all
 	sed -e 's|@PREFIX@|$(PREFIX)|g' -e 's|@VERSION@|$(VERSION)|g' client/shale.pc.in >$(libdir)/pkgconfig/shale.pc
 	install -m 644 README.md ARCHITECTURE.md LICENSE $(wildcard daemon/shaled.conf*) $(docdir)
 	install -m 644 $(wildcard client/examples/*) $(docdir)/examples
+	if [ -d $(OUT)/man ]; then install -d $(mandir) && install -m 644 $(OUT)/man/man3/*.3 $(mandir); fi
 
 uninstall:
 	rm -f $(installed)
 	rm -rf $(docdir)
+	rm -f $(mandir)/libshale.3 $(mandir)/shale_*.3
 
 # ---- keep ----
 
@@ -282,6 +291,7 @@ help:
 	@echo '  sim        the engine on a simulated disk, with crashes and faults: SEED=1 SECONDS=60, or REPLAY=file'
 	@echo '  sim-exhaustive  every short sequence of operations, with a crash at every I/O;  sim-bugs: planted bugs, each must be found'
 	@echo '  bench      shale beside its peers on this machine: JSON lines, ratios, a chart in build/bench (deps-bench first)'
+	@echo '  man        manual pages of the library, where scdoc is installed'
 	@echo '  install    into PREFIX ($(PREFIX)), below DESTDIR; uninstall takes it away'
 	@echo '  deps       installs the Debian packages, or prints the line that does; called by itself'
 	@echo '  deps-ci    the same for what CI checks beside the tests: fuzzers, models, valgrind, file systems'

@@ -6,7 +6,7 @@ packages="gcc make libc6-dev pkg-config liburing-dev libjemalloc-dev libzstd-dev
  libinih-dev libsmartcols-dev libjansson-dev check libsubunit-dev libleveldb-dev"
 case "${1:-}" in
 "") ;;
-ci) packages="$packages clang clang-format g++ spin valgrind e2fsprogs xfsprogs gcovr" ;;
+ci) packages="$packages clang clang-format g++ scdoc mandoc spin valgrind e2fsprogs xfsprogs gcovr" ;;
 bench) packages="$packages librocksdb-dev liblmdb-dev libhiredis-dev redis-server" ;;
 *) echo "usage: deps.sh [ci|bench]" >&2 && exit 2 ;;
 esac

@@ -115,7 +115,7 @@ START_TEST(multiget_in_pieces)
 	struct setup s = setup_new();
 	struct shale_slice keys[N];
 	struct shale_value v[N];
-	static char name[N][8];
+	static char name[N][16];
 	char *value = malloc(SIZE);
 	void *memory;
 

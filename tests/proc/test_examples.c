@@ -31,7 +31,8 @@ static void compile(const char *name)
 		free(dir);
 	}
 	rc = proc_shell(out, sizeof(out),
-			"gcc -std=gnu17 -Wall -Wextra -Werror -O1 -g %s -I client client/examples/%s.c -L %s -lshale "
+			"exec 2>&1; gcc -std=gnu17 -Wall -Wextra -Werror -O1 -g %s -I client client/examples/%s.c -L "
+			"%s -lshale "
 			"-Wl,-rpath,%s -o %s/%s",
 			sanitize, name, proc_build(), proc_build(), programs, name);
 	ck_assert_msg(rc == 0, "%s", out);
