@@ -272,9 +272,14 @@ static int uses_handle(void *arg)
 {
 	struct shale_db *db = arg;
 	struct shale_snapshot *snapshot;
-	char buf[8];
+	char buf[512];
 	size_t len;
+	FILE *maps = fopen("/proc/self/maps", "re");
 
+	while (fgets(buf, sizeof(buf), maps))
+		if (strstr(buf, ".chan."))
+			return 2;
+	fclose(maps);
 	for (unsigned i = 0; i < 100; i++) {
 		if (shale_put(db, NULL, "forked", 6, "child", 5) != -SHALE_EFORKED ||
 		    shale_get(db, NULL, "forked", 6, buf, sizeof(buf), &len) != -SHALE_EFORKED ||
@@ -284,7 +289,7 @@ static int uses_handle(void *arg)
 	return 0;
 }
 
-/* A child that uses its parent's handle is told so at each call; the parent's session, in use at the time, does not notice. */
+/* A child that uses its parent's handle is told so at each call, and has no mapping of the rings; the parent's session, in use at the time, does not notice. */
 START_TEST(child_with_its_parents_handle)
 {
 	struct shale_db *db;
