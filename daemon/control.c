@@ -4,7 +4,7 @@
  * Every descriptor in the epoll set points to a `struct watched` that says what it is. An event may refer to something that an earlier event
  * of the same batch ended, so nothing is freed before the batch is over: it goes to a list of the dead first.
  *
- * Who may in is decided by what the kernel says of the peer (SO_PEERCRED), never by what HELLO says.
+ * Who may in (admit.c) is decided by what the kernel says of the peer (SO_PEERCRED), never by what HELLO says.
  */
 #include "daemon/control.h"
 
@@ -15,8 +15,6 @@
 #include <sys/epoll.h>
 #include <sys/eventfd.h>
 #include <sys/prctl.h>
-#include <sys/random.h>
-#include <sys/resource.h>
 #include <sys/signalfd.h>
 #include <sys/socket.h>
 #include <sys/syscall.h>
@@ -30,8 +28,6 @@
 enum {
 	CONNECTIONS_MAX = 128,	     /* that have not said hello yet */
 	CONNECTIONS_OF_UID_MAX = 32, /* of one user, so that no user keeps the others out */
-	DESCRIPTORS_OF_SESSION = 3,  /* socket, pidfd, doorbell */
-	DESCRIPTORS_OF_DAEMON = 64,  /* logs, rings, the table being written… */
 	ACCEPT_PAUSE_NS = 10 * 1000 * 1000,
 	EVENTS = 32,
 	FIRST_CLIENT_NS = 2000 * 1000 * 1000,
@@ -85,105 +81,7 @@ static void connection_close(struct connection *conn)
 	close_fd(&conn->socket);
 }
 
-/* ---- who may in ---- */
-
-static bool listed(const struct config_uids *list, uid_t uid)
-{
-	for (unsigned i = 0; i < list->count; i++)
-		if (list->uid[i] == uid)
-			return true;
-	return false;
-}
-
-/* 0 and whether only reads are allowed, or a refusal with words. */
-static int check_access(const struct control *c, const struct ucred *peer, const struct hello *h, bool *read_only_out,
-			struct err_info *err)
-{
-	unsigned all = 0, of_uid = 0;
-
-	if (c->config->uids.count && !listed(&c->config->uids, peer->uid) &&
-	    !listed(&c->config->read_only_uids, peer->uid))
-		return err_set(err, -EACCES, "user %u may not use this database (access.uids)", (unsigned)peer->uid);
-	for (const struct session *s = c->sessions; s; s = s->next) {
-		all++;
-		of_uid += s->uid == peer->uid;
-	}
-	if (all >= c->sessions_max)
-		return err_set(err, -EUSERS, "all %u sessions are taken (%s)", all,
-			       all < c->config->sessions ? "the daemon's ulimit -n" : "limits.sessions");
-	if (of_uid >= c->config->sessions_per_uid)
-		return err_set(err, -EUSERS, "user %u has %u sessions already (limits.sessions_per_uid)",
-			       (unsigned)peer->uid, of_uid);
-	*read_only_out = (h->flags & HELLO_READ_ONLY) || listed(&c->config->read_only_uids, peer->uid);
-	return 0;
-}
-
-/* What the client wants, within what the configuration allows. Too much is cut: the client sees in the channel what it got. */
-static void bound_wish(const struct config *config, const struct hello *h, bool read_only, struct session_wish *out)
-{
-	uint64_t entries = h->ring_entries ? h->ring_entries : config->ring_entries;
-	uint64_t arena = h->arena_size ? h->arena_size : config->arena;
-	uint64_t arena_max = 2 * config->max_request + config->arena;
-	uint32_t rounded = RING_ENTRIES_MIN;
-
-	while (rounded < entries && rounded < RING_ENTRIES_MAX)
-		rounded *= 2;
-	if (arena_max > ARENA_SIZE_MAX)
-		arena_max = ARENA_SIZE_MAX;
-	if (arena > arena_max)
-		arena = arena_max;
-	if (arena < ARENA_SIZE_MIN)
-		arena = ARENA_SIZE_MIN;
-	*out = (struct session_wish){
-		.entries = rounded, .arena_size = align_up(arena, SHM_PAGE), .read_only = read_only};
-}
-
-/* 0, or a refusal with words: one user cannot fill /dev/shm. */
-static int check_memory(const struct control *c, uid_t uid, const struct session_wish *wish, struct err_info *err)
-{
-	uint64_t have = 0, want = channel_size(wish->entries, wish->arena_size);
-
-	for (const struct session *s = c->sessions; s; s = s->next)
-		have += s->uid == uid ? s->channel.size : 0;
-	if (have + want <= c->config->memory_per_uid)
-		return 0;
-	return err_set(err, -EDQUOT,
-		       "the sessions of user %u have %llu KiB of shared memory, %llu KiB more are too much "
-		       "(limits.memory_per_uid)",
-		       (unsigned)uid, (unsigned long long)(have >> 10), (unsigned long long)(want >> 10));
-}
-
-static void read_command(pid_t pid, char out[32])
-{
-	char path[64];
-	ssize_t n = -1;
-	int fd;
-
-	snprintf(path, sizeof(path), "/proc/%ld/comm", (long)pid);
-	fd = open(path, O_RDONLY | O_CLOEXEC);
-	if (fd >= 0) {
-		n = read(fd, out, 31);
-		close(fd);
-	}
-	if (n > 0 && out[n - 1] == '\n')
-		n--;
-	out[n > 0 ? n : 0] = '\0';
-	for (char *p = out; *p; p++) /* it goes to logs and terminals */
-		if ((unsigned char)*p < 0x20 || *p == 0x7f)
-			*p = '?';
-}
-
 /* ---- sessions ---- */
-
-static uint64_t take_id(struct control *c)
-{
-	uint32_t slot = 0;
-
-	while (c->slots[slot]) /* check_access() saw that one is free */
-		slot++;
-	c->generation += c->generation == 0; /* an id is never 0 */
-	return (uint64_t)c->generation++ << 32 | slot;
-}
 
 /* A descriptor that becomes readable when the process ends. Optional: the socket's hang-up tells as much of a process that dies normally. */
 static int open_pidfd(pid_t pid)
@@ -234,26 +132,27 @@ static int admit(struct control *c, struct connection *conn, const struct hello 
 	uint32_t state = atomic_load_explicit(&c->region->header->state, memory_order_acquire);
 	struct session_wish wish;
 	struct session *s;
-	bool read_only = false;
 	int rc;
 
 	if (state == REGION_STOPPING || state == REGION_FAILED)
 		return err_set(err, -ETIMEDOUT, "the daemon is ending"); /* it tries again, and finds the next one */
-	rc = check_access(c, &conn->peer, h, &read_only, err);
+	rc = admission_check(&c->admission, conn->peer.uid, h, &wish, err);
 	if (rc < 0)
 		return rc;
-	bound_wish(c->config, h, read_only, &wish);
-	rc = check_memory(c, conn->peer.uid, &wish, err);
-	if (rc < 0)
-		return rc;
-	rc = session_new(c->instance, take_id(c), &wish, &s, err);
+	rc = session_new(c->instance, admission_id(&c->admission), &wish, &s, err);
 	if (rc < 0)
 		return rc;
 	s->pid = conn->peer.pid;
 	s->uid = conn->peer.uid;
-	read_command(s->pid, s->command);
+	process_name(s->pid, s->command);
+	rc = admission_enter(&c->admission, s);
+	if (rc < 0) {
+		session_free(s);
+		return err_set(err, rc, "no memory for another session");
+	}
 	rc = send_welcome(c, conn->socket, s);
 	if (rc < 0) {
+		admission_leave(&c->admission, s);
 		session_free(s);
 		return err_set(err, rc, "the greeting could not be sent: %s", shale_strerror(rc));
 	}
@@ -263,8 +162,10 @@ static int admit(struct control *c, struct connection *conn, const struct hello 
 	conn->socket = -1;
 	s->pidfd = open_pidfd(s->pid);
 	s->next = c->sessions;
+	s->place = &c->sessions;
+	if (s->next)
+		s->next->place = &s->next;
 	c->sessions = s;
-	c->slots[(uint32_t)s->id] = s;
 	/* From here on it is the service thread's. A watch that cannot be had would leave it for ever, so it ends at once. */
 	service_post(c->service, s, SESSION_ADOPT);
 	rc = watch(c, s->socket, EPOLLRDHUP, W_SESSION, s);
@@ -277,12 +178,10 @@ static int admit(struct control *c, struct connection *conn, const struct hello 
 
 static void session_gone(struct control *c, struct session *s)
 {
-	for (struct session **p = &c->sessions; *p; p = &(*p)->next)
-		if (*p == s) {
-			*p = s->next;
-			break;
-		}
-	c->slots[(uint32_t)s->id] = NULL;
+	*s->place = s->next;
+	if (s->next)
+		s->next->place = s->place;
+	admission_leave(&c->admission, s);
 	session_free(s);
 }
 
@@ -545,42 +444,18 @@ static void *control_loop(void *arg)
 
 /* ---- making ---- */
 
-/*
- * Sessions that the limit of descriptors leaves room for besides the engine's files: a log or a table that cannot be opened
- * would stop the daemon, a session that cannot be made stops nobody.
- */
-static unsigned affordable_sessions(const struct config *config)
-{
-	uint64_t reserve = config->max_open_tables + DESCRIPTORS_OF_DAEMON, left;
-	struct rlimit files;
-	unsigned most;
-
-	if (getrlimit(RLIMIT_NOFILE, &files) < 0 || files.rlim_cur == RLIM_INFINITY)
-		return (unsigned)config->sessions;
-	left = files.rlim_cur / 2 > reserve ? files.rlim_cur - reserve : files.rlim_cur / 2;
-	most = left / DESCRIPTORS_OF_SESSION > 0 ? (unsigned)min_size(left / DESCRIPTORS_OF_SESSION, config->sessions)
-						 : 1;
-	if (most < config->sessions)
-		log_line(LOG_WARNING,
-			 "%llu file descriptors (ulimit -n) are enough for %u sessions, not for %u (limits.sessions)",
-			 (unsigned long long)files.rlim_cur, most, (unsigned)config->sessions);
-	return most;
-}
-
 static int open_all(struct control *c, struct err_info *err)
 {
 	sigset_t set;
+	int rc;
 
 	c->region_fd = segment_reopen_readonly(&c->region->segment);
 	if (c->region_fd < 0)
 		return err_set(err, c->region_fd, "the region cannot be opened for reading: %s",
 			       shale_strerror(c->region_fd));
-	c->sessions_max = affordable_sessions(c->config);
-	c->slots = calloc(c->config->sessions, sizeof(struct session *));
-	if (!c->slots)
-		return err_set(err, -ENOMEM, "no memory for the table of sessions");
-	if (getrandom(&c->generation, sizeof(c->generation), 0) != sizeof(c->generation))
-		return err_set(err, -EIO, "no random bytes");
+	rc = admission_init(&c->admission, c->config, err);
+	if (rc < 0)
+		return rc;
 	c->epoll = epoll_create1(EPOLL_CLOEXEC);
 	sigemptyset(&set);
 	sigaddset(&set, SIGTERM);
@@ -657,9 +532,10 @@ void control_stop(struct control *c)
 		struct session *s = c->sessions;
 
 		c->sessions = s->next;
+		admission_leave(&c->admission, s);
 		session_free(s);
 	}
-	free(c->slots);
+	admission_fini(&c->admission);
 	close_fd(&c->listener);
 	close_fd(&c->epoll);
 	close_fd(&c->signals);

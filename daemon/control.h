@@ -10,6 +10,7 @@
 
 #include <pthread.h>
 
+#include "daemon/admit.h"
 #include "daemon/service.h"
 
 struct connection;
@@ -26,9 +27,7 @@ struct control {
 	struct connection *connections;
 	unsigned connection_count;
 	struct session *sessions;
-	unsigned sessions_max;	/* config->sessions, or what the limit of descriptors allows */
-	struct session **slots; /* [config->sessions]: by session id */
-	uint32_t generation;	/* of the next session; begins at random */
+	struct admission admission;
 	bool closing;
 	bool used;	    /* there was a client */
 	uint64_t unused_ns; /* since when there is none; 0: there is one */

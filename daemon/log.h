@@ -2,7 +2,8 @@
  * log.h - what the daemon says: lines on stderr, with a priority.
  *
  * Under systemd's journal (JOURNAL_STREAM is set) a line begins with "<priority>", which the journal understands; elsewhere with
- * "shaled: " and, from warning upwards, the priority's name. A line is one write(2), so that threads do not mix. Any thread.
+ * "shaled: " and, from warning upwards, the priority's name. A line is one write(2), so that threads do not mix. Any thread; it never waits for
+ * whoever reads stderr: a line that is not taken at once is dropped, and the next one that is tells how many were.
  */
 #ifndef SHALE_DAEMON_LOG_H
 #define SHALE_DAEMON_LOG_H

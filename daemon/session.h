@@ -51,7 +51,7 @@ struct session {
 	/* ---- the control thread's ---- */
 	int pidfd; /* -1 when closed */
 	bool hung_up;
-	struct session *next;
+	struct session *next, **place; /* control.sessions, and what points to it there */
 
 	/* ---- the service thread's ---- */
 	struct service *service;

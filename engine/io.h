@@ -19,6 +19,8 @@
 #ifndef SHALE_ENGINE_IO_H
 #define SHALE_ENGINE_IO_H
 
+#include <sys/types.h>
+
 #include "shm/base.h"
 
 struct err_info;

@@ -88,7 +88,7 @@ static pid_t lock_owner(int fd, off_t start, off_t length)
 	return lock.l_pid > 0 ? lock.l_pid : -1;
 }
 
-static void process_name(pid_t pid, char name[32])
+void process_name(pid_t pid, char out[32])
 {
 	char path[64];
 	ssize_t n = -1;
@@ -97,12 +97,15 @@ static void process_name(pid_t pid, char name[32])
 	snprintf(path, sizeof(path), "/proc/%ld/comm", (long)pid);
 	fd = open(path, O_RDONLY | O_CLOEXEC);
 	if (fd >= 0) {
-		n = read(fd, name, 31);
+		n = read(fd, out, 31);
 		close(fd);
 	}
-	if (n > 0 && name[n - 1] == '\n')
+	if (n > 0 && out[n - 1] == '\n')
 		n--;
-	name[n > 0 ? n : 0] = '\0';
+	out[n > 0 ? n : 0] = '\0';
+	for (char *p = out; *p; p++) /* it goes to logs and terminals */
+		if ((unsigned char)*p < 0x20 || *p == 0x7f)
+			*p = '?';
 }
 
 static int explain_conflict(const struct io_env_real *real, pid_t owner, struct err_info *err)

@@ -23,6 +23,7 @@ struct guard {
 };
 
 static struct guard guards[GUARD_SLOTS];
+static uint32_t maybe_free;            /* no slot below this one is free: where to look. The service thread's */
 static _Atomic uint32_t guards_used; /* slots below this have been used at some time; only grows */
 
 static struct guard *guard_of(uintptr_t addr)
@@ -87,7 +88,7 @@ int sigbus_guard_install(void)
 int sigbus_guard_add(void *base, size_t size)
 {
 	uint32_t used = atomic_load_explicit(&guards_used, memory_order_relaxed);
-	uint32_t i = 0;
+	uint32_t i = maybe_free;
 
 	assert(base && size);
 	while (i < used && atomic_load_explicit(&guards[i].base, memory_order_relaxed))
@@ -100,6 +101,7 @@ int sigbus_guard_add(void *base, size_t size)
 	atomic_store_explicit(&guards[i].base, (uintptr_t)base, memory_order_release);
 	if (i == used)
 		atomic_store_explicit(&guards_used, used + 1, memory_order_release);
+	maybe_free = i + 1;
 	return (int)i;
 }
 
@@ -114,4 +116,6 @@ void sigbus_guard_remove(int slot)
 {
 	assert(slot >= 0 && slot < GUARD_SLOTS);
 	atomic_store_explicit(&guards[slot].base, 0, memory_order_relaxed);
+	if ((uint32_t)slot < maybe_free)
+		maybe_free = (uint32_t)slot;
 }
