@@ -115,11 +115,7 @@ START_TEST(conditions_that_change)
 		for (unsigned i = 0; i < 3000; i++) {
 			int32_t res;
 
-			raw_submit(&r, (struct sqe){.op = OP_WRITE, .extra_len = extra, .in_len = len});
-			while (!ring_cq_peek(&r.ring))
-				;
-			res = ring_cq_peek(&r.ring)->res;
-			ring_cq_pop(&r.ring);
+			res = raw_call(&r, (struct sqe){.op = OP_WRITE, .extra_len = extra, .in_len = len});
 			ck_assert_msg(res == 0 || (round == 0 ? res == SHALE_MISMATCH : res == -EBADMSG), "%d", res);
 			held += res == 0;
 			failed += res == SHALE_MISMATCH;
@@ -130,6 +126,46 @@ START_TEST(conditions_that_change)
 	}
 	printf("of changing conditions %u held, %u failed, %u were refused\n", held, failed, refused);
 	ck_assert_uint_gt(held, 0);
+	raw_close(&r);
+	scene_end(&s);
+}
+END_TEST
+
+/* So is a batch: what is applied is what was checked. */
+START_TEST(batches_that_change)
+{
+	unsigned applied = 0, refused = 0;
+	struct raw_client r;
+	struct flipper f;
+	pthread_t thread;
+
+	scene_begin(&s, NULL);
+	raw_open(s.d.socket, &r);
+	for (unsigned round = 0; round < 3; round++) {
+		uint32_t len = raw_batch(&r, 0, "changed", "value");
+		unsigned char *record = r.arena + BATCH_HEADER_SIZE;
+
+		f = (struct flipper){.at = record, .a = BATCH_PUT, .b = 0xee};
+		if (round == 1) /* the key's length */
+			f = (struct flipper){.at = record + 1, .a = 7, .b = 0x7f};
+		if (round == 2) /* the count, whose sequences would be given */
+			f = (struct flipper){.at = r.arena + 8, .a = 1, .b = 9};
+		ck_assert_int_eq(pthread_create(&thread, NULL, flip, &f), 0);
+		for (unsigned i = 0; i < 3000; i++) {
+			int32_t res = raw_call(&r, (struct sqe){.op = OP_WRITE, .in_len = len});
+
+			ck_assert_msg(res == 0 || res == -EBADMSG, "%d", res);
+			applied += res == 0;
+			refused += res == -EBADMSG;
+		}
+		atomic_store(&f.stop, true);
+		pthread_join(thread, NULL);
+	}
+	printf("of changing batches %u were applied, %u refused\n", applied, refused);
+	ck_assert_uint_gt(applied, 0);
+	memcpy(r.arena, "changed", 7);
+	ck_assert_int_eq(raw_call(&r, (struct sqe){.op = OP_GET, .in_len = 7, .out_off = 64, .out_len = 64}), 0);
+	ck_assert_mem_eq(r.arena + 64, "value", 5);
 	raw_close(&r);
 	scene_end(&s);
 }
@@ -337,5 +373,5 @@ START_TEST(strangers)
 }
 END_TEST
 
-TEST_MAIN("hostile_requests", 100 * PATIENCE, broken_conditions, conditions_that_change, lists_of_keys,
-	  millions_of_records, compactions_without_end, beyond_time, strangers)
+TEST_MAIN("hostile_requests", 100 * PATIENCE, broken_conditions, conditions_that_change, batches_that_change,
+	  lists_of_keys, millions_of_records, compactions_without_end, beyond_time, strangers)
