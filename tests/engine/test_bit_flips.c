@@ -19,7 +19,7 @@
 #include "shm/error.h"
 #include "tests/engine/offline.h"
 
-enum { KEYS = 90, OPS_MAX = 400, VALUE_MAX = 400 };
+enum { KEYS = 90, OPS_MAX = 400, VALUE_MAX = 200 };
 
 /* A sanitizer makes each open several times slower: then every fourth byte, of which each run without one tries all. */
 #if defined(__SANITIZE_ADDRESS__) || defined(__SANITIZE_THREAD__)
