@@ -145,6 +145,7 @@ void request_abandon(struct service *svc, struct request *r)
 	case REQUEST_RUNNING:
 	case REQUEST_READY:
 	case REQUEST_SYNCING:
+	case REQUEST_ANSWERING:
 	case REQUEST_UNDERWAY: /* it is applied all the same */
 		request_put(&svc->pool, r);
 	}

@@ -13,7 +13,9 @@
 #include "shm/error.h"
 
 enum {
-	SCAN_CHUNK_MAX = 256 << 10, /* bytes of one chunk, so that a scan does not keep others waiting */
+	ANSWER_SLICE =
+		256 << 10, /* bytes of a large value that are copied in one pass, so that others are not kept waiting */
+	SCAN_CHUNK_MAX = 256 << 10, /* bytes of one chunk, for the same reason */
 	SCAN_LONG = 16 << 10,	    /* a chunk of this size is not a cursor's first look */
 	SCAN_READAHEAD = 256 << 10,
 };
@@ -77,6 +79,28 @@ static int damage(struct service *svc, struct request *r, int rc)
 	return rc == -SHALE_EMISSING ? -SHALE_ECORRUPT : rc;
 }
 
+unsigned read_answer_on(struct service *svc)
+{
+	struct list *l = list_pop(&svc->answering);
+	struct request *r;
+	size_t n;
+
+	if (likely(!l))
+		return 0;
+	r = container_of(l, struct request, link);
+	n = min_size(min_size(r->value.size, r->sqe.out_len) - r->copied, ANSWER_SLICE);
+	memcpy(r->session->arena + r->sqe.out_off + r->copied, r->value.data + r->copied, n);
+	r->copied += n;
+	r->session->bytes_out += n;
+	svc->stats.bytes_read_by_clients += n;
+	session_charge(r->session, n);
+	if (r->copied < min_size(r->value.size, r->sqe.out_len))
+		list_push_back(&svc->answering, &r->link);
+	else
+		request_complete(svc, r, 0, (uint32_t)r->value.size);
+	return 1;
+}
+
 static void probe_get(struct service *svc, struct request *r)
 {
 	struct slice value;
@@ -91,7 +115,13 @@ static void probe_get(struct service *svc, struct request *r)
 	r->sequence = entry;
 	if (rc == 0) {
 		svc->stats.gets_found++;
-		ops_answer(svc, r, value.data, value.size);
+		if (likely(min_size(value.size, r->sqe.out_len) <= ANSWER_SLICE)) {
+			ops_answer(svc, r, value.data, value.size);
+			return;
+		}
+		r->value = value;
+		r->copied = 0;
+		request_wait(svc, r, REQUEST_ANSWERING, &svc->answering);
 	} else {
 		request_complete(svc, r, rc < 0 ? damage(svc, r, rc) : rc, 0);
 	}

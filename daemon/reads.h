@@ -12,6 +12,9 @@ void read_multiget(struct service *svc, struct request *r);
 /* Fetches what its last probe missed, and comes back to read_again(). Completes it when that cannot begin. */
 void read_fetch(struct service *svc, struct request *r);
 
+/* Copies a slice of a large value. Returns how many requests it moved on. */
+unsigned read_answer_on(struct service *svc);
+
 /* Its blocks are in: probes again. */
 void read_again(struct service *svc, struct request *r);
 

@@ -24,6 +24,7 @@ enum request_state {
 	REQUEST_STALLED,  /* session.stalled: a write that the engine cannot take now */
 	REQUEST_SYNCING,  /* service.syncing: a write that waits for its fdatasync */
 	REQUEST_JOB,	  /* service.flushes or .compactions */
+	REQUEST_ANSWERING, /* service.answering: a large value on its way into the arena */
 	REQUEST_UNDERWAY, /* service.underway: a write larger than the WAL's ring, which the engine has taken */
 };
 
@@ -47,6 +48,8 @@ struct request {
 	struct view *view; /* reads: held while it waits */
 	struct read_ctx ctx;
 	struct scan scan;
+	struct slice value; /* ANSWERING: held by view and ctx */
+	size_t copied;
 	unsigned char
 		*in; /* private copy of the payload, sqe.in_len bytes: in_space, or memory that is kept for the next */
 	size_t in_cap;

@@ -24,6 +24,7 @@
 
 #include "daemon/pending.h"
 #include "daemon/pins.h"
+#include "daemon/reads.h"
 #include "daemon/roster.h"
 #include "daemon/stats.h"
 #include "daemon/turns.h"
@@ -172,6 +173,7 @@ static unsigned pass(struct service *svc)
 	retry_background(svc);
 	work += pending_run_ready(svc);
 	work += turns_take(svc);
+	work += read_answer_on(svc);
 	if (unlikely(!list_empty(&svc->stalled)) && (svc->stall_look || polled || svc->now_ns >= svc->stall_retry_ns)) {
 		unsigned n = pending_retry_stalled(svc);
 
@@ -409,10 +411,10 @@ int service_run(struct service *svc)
 int service_init(struct service *svc, const struct config *config, struct engine *engine, struct io_queue *queue,
 		 struct region *region, struct err_info *err)
 {
-	struct list *lists[] = {&svc->active,	&svc->parked,	   &svc->clogged,     &svc->ending,  &svc->dirty,
-				&svc->ready,	&svc->stalled,	   &svc->syncing,     &svc->flushes, &svc->timed,
-				&svc->underway, &svc->compactions, &svc->flushes_due, &svc->users,   &svc->turns,
-				&svc->light,	&svc->leased};
+	struct list *lists[] = {&svc->active,	&svc->parked,	   &svc->clogged,     &svc->ending,    &svc->dirty,
+				&svc->ready,	&svc->stalled,	   &svc->syncing,     &svc->flushes,   &svc->timed,
+				&svc->underway, &svc->compactions, &svc->flushes_due, &svc->answering, &svc->users,
+				&svc->turns,	&svc->light,	   &svc->leased};
 
 	memset(svc, 0, sizeof(*svc));
 	svc->config = config;

@@ -7,6 +7,8 @@
 
 #include "shm/sigbus.h"
 
+enum { ARENA = 256 << 10 };
+
 struct rig rig;
 
 static void jobs_ready(struct engine_host *host)
@@ -148,9 +150,9 @@ void rig_stop(void)
 
 /* ---- a client ---- */
 
-static void open_session(struct client *c, bool read_only, int socket, uid_t uid)
+static void open_session(struct client *c, bool read_only, int socket, uid_t uid, size_t arena)
 {
-	struct session_wish wish = {.entries = 16, .arena_size = 256 << 10, .read_only = read_only};
+	struct session_wish wish = {.entries = 16, .arena_size = arena, .read_only = read_only};
 	struct err_info err = {0};
 	uint64_t id;
 
@@ -167,17 +169,22 @@ static void open_session(struct client *c, bool read_only, int socket, uid_t uid
 
 void client_open_with(struct client *c, bool read_only, int socket)
 {
-	open_session(c, read_only, socket, 0);
+	open_session(c, read_only, socket, 0, ARENA);
 }
 
 void client_open(struct client *c, bool read_only)
 {
-	open_session(c, read_only, -1, 0);
+	open_session(c, read_only, -1, 0, ARENA);
 }
 
 void client_open_as(struct client *c, uid_t uid)
 {
-	open_session(c, false, -1, uid);
+	open_session(c, false, -1, uid, ARENA);
+}
+
+void client_open_large(struct client *c, size_t arena)
+{
+	open_session(c, false, -1, 0, arena);
 }
 
 void publish(struct client *c, unsigned n)

@@ -63,6 +63,9 @@ void client_open(struct client *c, bool read_only);
 /* The same, with the daemon's end of a connection, which the session takes. */
 void client_open_with(struct client *c, bool read_only, int socket);
 
+/* One with so much arena. */
+void client_open_large(struct client *c, size_t arena);
+
 /* One of that user. */
 void client_open_as(struct client *c, uid_t uid);
 

@@ -7,6 +7,7 @@
 #include <poll.h>
 #include <sched.h>
 #include <stdio.h>
+#include <stdlib.h>
 #include <string.h>
 #include <sys/socket.h>
 #include <unistd.h>
@@ -53,7 +54,8 @@ START_TEST(operations)
 	cqe = call(&c, OP_MULTIGET, 0, 0, many, sizeof(many));
 	ck_assert_int_eq(cqe.res, 0);
 	ck_assert_uint_eq(cqe.len, 16 + 5 + 16);
-	ck_assert_int_eq(memcmp(answer(&c), "\0\0\0\0\5\0\0\0\4\0\0\0\0\0\0\0three\1\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0", 37), 0);
+	ck_assert_int_eq(
+		memcmp(answer(&c), "\0\0\0\0\5\0\0\0\4\0\0\0\0\0\0\0three\1\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0", 37), 0);
 
 	ck_assert_int_eq(call(&c, OP_RELEASE, 0, before, NULL, 0).res, 0);
 	ck_assert_int_eq(call(&c, OP_RELEASE, 0, before, NULL, 0).res, -EINVAL);
@@ -273,6 +275,63 @@ START_TEST(unread_completions_are_kept)
 }
 END_TEST
 
+/* A large value is copied bit by bit, so that others are served meanwhile: it arrives whole, cut where the room ends, and a client may go in the middle. */
+START_TEST(large_values_come_in_slices)
+{
+	enum { SIZE = 3 << 20, ROOM = 8 << 20 };
+	struct client c, other;
+	unsigned char *value = malloc(SIZE), *end;
+	struct sqe *sqe;
+	struct cqe cqe;
+
+	rig_start();
+	client_open_large(&c, ROOM);
+	client_open(&other, false);
+	for (size_t i = 0; i < SIZE; i++)
+		value[i] = (unsigned char)(i * 31 >> 3);
+	end = batch_append_put(batch_begin(c.arena), slice_str("big"), slice_of(value, SIZE));
+	batch_set_count(c.arena, 1);
+	sqe = prepare(&c, 0, OP_WRITE);
+	sqe->in_len = (uint32_t)(end - c.arena);
+	publish(&c, 1);
+	ck_assert_int_eq(take(&c).res, 0);
+	for (int round = 0; round < 2; round++) {
+		cqe = call(&c, OP_GET, 0, 0, "big", 3);
+		ck_assert_int_eq(cqe.res, 0);
+		ck_assert_uint_eq(cqe.len, SIZE);
+		ck_assert_uint_eq(cqe.sequence, 1);
+		ck_assert_int_eq(memcmp(answer(&c), value, SIZE), 0);
+		sqe = prepare(&c, 0, OP_GET);
+		sqe->in_len = 3;
+		sqe->out_len = 1 << 20;
+		memset(c.arena + sqe->out_off, 0, SIZE);
+		publish(&c, 1);
+		cqe = take(&c);
+		ck_assert_uint_eq(cqe.len, SIZE);
+		ck_assert_int_eq(memcmp(answer(&c), value, 1 << 20), 0);
+		ck_assert_int_eq(answer(&c)[1 << 20], 0);
+		ck_assert_int_eq(call(&c, OP_FLUSH, 0, 0, NULL, 0).res, 0); /* from a table, the second time */
+	}
+	for (int i = 0; i < 8; i++) {
+		sqe = prepare(&c, 0, OP_GET);
+		memcpy(c.arena, "big", 3);
+		sqe->in_len = 3;
+		prepare(&c, 1, OP_CANCEL)->sequence = c.user_data - 1;
+		publish(&c, i % 2 ? 2 : 1);
+		if (i % 2)
+			take(&c), take(&c);
+		call(&other, OP_NOP, 0, 0, NULL, 0);
+		client_close(&c);
+		client_open_large(&c, ROOM);
+	}
+	ck_get(&other, 0, "no", NULL);
+	client_close(&c);
+	client_close(&other);
+	rig_stop();
+	free(value);
+}
+END_TEST
+
 /* With its session go its pins and its row, so that a dead client holds nothing back. */
 START_TEST(dead_session_holds_nothing)
 {
@@ -452,5 +511,6 @@ START_TEST(random_bytes)
 END_TEST
 
 TEST_MAIN("service", 30, operations, snapshot_of_nothing, synced_write, mistakes_are_refused_with_a_code,
-	  violations_end_only_their_session, truncated_channel, unread_completions_are_kept, dead_session_holds_nothing,
-	  clean_end_answers, many_at_once, woken_by_the_socket, random_bytes)
+	  violations_end_only_their_session, truncated_channel, unread_completions_are_kept,
+	  large_values_come_in_slices, dead_session_holds_nothing, clean_end_answers, many_at_once, woken_by_the_socket,
+	  random_bytes)
