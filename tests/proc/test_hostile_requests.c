@@ -101,6 +101,7 @@ START_TEST(conditions_that_change)
 	scene_begin(&s, NULL);
 	raw_open(s.d.socket, &r);
 	for (unsigned round = 0; round < 3; round++) {
+		c.type = round ? CONDITION_PRESENT : CONDITION_ABSENT; /* never holds, whatever else is wrong */
 		store_le32(r.arena, 1);
 		end = condition_append(r.arena + CONDITION_HEADER_SIZE, &c);
 		extra = (uint32_t)(end - r.arena);
@@ -108,7 +109,7 @@ START_TEST(conditions_that_change)
 		f = (struct flipper){
 			.at = r.arena + CONDITION_HEADER_SIZE, .a = CONDITION_ABSENT, .b = CONDITION_PRESENT};
 		if (round == 1)
-			f.b = 0xee;
+			f.a = 0xee;
 		if (round == 2) /* a count that grows beyond what is there */
 			f = (struct flipper){.at = r.arena, .a = 1, .b = 200};
 		ck_assert_int_eq(pthread_create(&thread, NULL, flip, &f), 0);
@@ -116,7 +117,8 @@ START_TEST(conditions_that_change)
 			int32_t res;
 
 			res = raw_call(&r, (struct sqe){.op = OP_WRITE, .extra_len = extra, .in_len = len});
-			ck_assert_msg(res == 0 || (round == 0 ? res == SHALE_MISMATCH : res == -EBADMSG), "%d", res);
+			ck_assert_msg(res == SHALE_MISMATCH || res == (round ? -EBADMSG : 0), "round %u: %d", round,
+				      res);
 			held += res == 0;
 			failed += res == SHALE_MISMATCH;
 			refused += res == -EBADMSG;

@@ -152,6 +152,36 @@ START_TEST(indices_out_of_bounds)
 }
 END_TEST
 
+/* The daemon writes its words and never reads them back: overwritten before each request, they change nothing about where it goes on. */
+START_TEST(daemons_words_overwritten)
+{
+	struct raw_client r;
+
+	scene_begin(&s, NULL);
+	raw_open(s.d.socket, &r);
+	for (uint32_t i = 0; i < 300; i++) {
+		uint64_t begin = monotonic_ns();
+
+		atomic_store(&r.ring.theirs->sq_head, i * 7919);
+		atomic_store(&r.ring.theirs->cq_tail, i * 104729 + 1000000);
+		atomic_store(&r.ring.theirs->state, CHANNEL_BROKEN);
+		raw_prepare(&r, 0, (struct sqe){.op = OP_NOP});
+		ring_sq_publish(&r.ring, 1);
+		raw_ring(&r);
+		while (atomic_load(&r.ring.theirs->cq_tail) != i + 1) {
+			ck_assert(!raw_hung_up(&r, 0));
+			ck_assert_uint_lt(monotonic_ns() - begin, UINT64_C(40000000000));
+			usleep(50);
+		}
+		ck_assert_uint_eq(atomic_load(&r.ring.theirs->sq_head), i + 1);
+		ck_assert_uint_eq(ring_cq_peek(&r.ring)->user_data, i + 1);
+		ring_cq_pop(&r.ring);
+	}
+	raw_close(&r);
+	scene_end(&s);
+}
+END_TEST
+
 /* Who never takes completions is served until there is no room for more, costs nobody anything, and finds every one in order when it looks. */
 START_TEST(completions_never_taken)
 {
@@ -447,5 +477,5 @@ START_TEST(tickets_without_end)
 END_TEST
 
 TEST_MAIN("hostile_rings", 100 * PATIENCE, other_sessions_ids, ranges_at_the_edges, indices_out_of_bounds,
-	  completions_never_taken, punched_channel, huge_channels, doorbell_abused, unwanted_descriptors, chatter,
-	  tickets_without_end)
+	  daemons_words_overwritten, completions_never_taken, punched_channel, huge_channels, doorbell_abused,
+	  unwanted_descriptors, chatter, tickets_without_end)
