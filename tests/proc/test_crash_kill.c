@@ -19,7 +19,7 @@ static struct loopfs fs;
  * Small everything, so that a few milliseconds see flushes, compactions and new logs. A file system in memory, where that can be had: a kill
  * leaves the page cache alone, so nothing depends on the disk but the number of rounds in a minute.
  */
-static void begin(void)
+static void begin(const char *setting)
 {
 	bool in_memory = !loopfs_missing("ext4");
 	uint64_t seed = test_seed();
@@ -31,7 +31,7 @@ static void begin(void)
 		snprintf(path, sizeof(path), "%s/db", fs.root);
 	}
 	proc_init(&d, in_memory ? path : NULL, "engine.write_buffer=64K", "engine.max_file_size=64K",
-		  "engine.level1_size=256K", "wal.ring=256K", "limits.max_request=1M", NULL);
+		  "engine.level1_size=256K", "wal.ring=256K", "limits.max_request=1M", setting, NULL);
 	proc_start(&d);
 	crash_begin(&c, &d, seed);
 }
@@ -52,12 +52,11 @@ static void kill_now(void)
 }
 
 /* Every fourth time the next daemons are killed as well, while they recover. */
-START_TEST(at_random)
+static void at_random(const char *setting, unsigned rounds)
 {
-	unsigned rounds = crash_rounds(25, 100);
 	struct err_info err;
 
-	begin();
+	begin(setting);
 	for (unsigned round = 0; round < rounds; round++) {
 		crash_load(&c);
 		usleep((useconds_t)(test_random(&c.seed) % 40000));
@@ -72,6 +71,24 @@ START_TEST(at_random)
 		crash_judge(&c, CRASH_KILLED);
 	}
 	finish();
+}
+
+START_TEST(window_in_shm)
+{
+	at_random("wal.window=shm", crash_rounds(20, 80));
+}
+END_TEST
+
+/* For places where /dev/shm does not outlive the daemon. */
+START_TEST(window_in_directory)
+{
+	at_random("wal.window=directory", crash_rounds(6, 25));
+}
+END_TEST
+
+START_TEST(without_io_uring)
+{
+	at_random("io.backend=posix", crash_rounds(6, 25));
 }
 END_TEST
 
@@ -207,7 +224,7 @@ START_TEST(at_each_point)
 {
 	unsigned rounds = crash_rounds(1, 2);
 
-	begin();
+	begin("wal.window=shm");
 	for (unsigned i = 0; i < ARRAY_SIZE(points); i++) {
 		unsigned reached = 0, tries = 0;
 
@@ -229,4 +246,4 @@ END_TEST
 
 #endif
 
-TEST_MAIN("crash_kill", 240, at_random, at_each_point)
+TEST_MAIN("crash_kill", 240, window_in_shm, window_in_directory, without_io_uring, at_each_point)

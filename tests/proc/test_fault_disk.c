@@ -202,7 +202,7 @@ END_TEST
 /* Waits until no job has run for a while. */
 static void be_quiet(void)
 {
-	for (int quiet = 0, i = 0; quiet < 5 && i < 1000 * PATIENCE; i++, usleep(20000))
+	for (int quiet = 0, i = 0; quiet < 2 && i < 1000 * PATIENCE; i++, usleep(20000))
 		quiet = proc_stats(&d).jobs_running ? 0 : quiet + 1;
 }
 
