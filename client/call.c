@@ -18,6 +18,9 @@
  * The daemon moves sq_head after copying a submission and before acting on it; its stores are all visible once the kernel has
  * hung up its socket. So the first line is certain and not a guess.
  *
+ * Iterators ask for their next chunk ahead (call_ahead): such an answer is put aside when it comes by, and is lost with the channel. Who asked for it then asks
+ * again, so nothing depends on it.
+ *
  * A time-out leaves a request in flight, which may still write into the arena: a thread's channel is given up with it (the
  * daemon sees a hang-up), the next call makes another. The main session must not be given up, for it holds the pins; its
  * requests use no arena, so a late answer to them is dropped when it comes, and a late pin released.
@@ -69,6 +72,33 @@ static bool send_release(struct channel *ch, uint64_t sequence)
 	return true;
 }
 
+/* Keeps an answer that was asked for ahead. False: it is none. */
+static bool note_ahead(struct channel *ch, const struct cqe *cqe)
+{
+	for (unsigned i = 0; i < AHEADS; i++) {
+		struct ahead *a = &ch->ahead[i];
+
+		if (!a->owner || a->done || a->id != cqe->user_data)
+			continue;
+		a->cqe = *cqe;
+		a->done = true;
+		if (a->owner == AHEAD_ABANDONED)
+			a->owner = 0;
+		return true;
+	}
+	return false;
+}
+
+/* Bytes of the arena that calls may use. */
+static size_t usable_arena(const struct channel *ch)
+{
+	for (size_t i = AHEADS; i > 0; i--) {
+		if (ch->ahead[i - 1].owner)
+			return ch->arena_size - i * (ch->arena_size / 4 & ~(size_t)(SHM_LINE - 1));
+	}
+	return ch->arena_size;
+}
+
 /* Reads completions until the one of @id (0: all that are there). Others belong to requests that timed out. */
 static bool take_completion(struct channel *ch, uint64_t id, struct cqe *out)
 {
@@ -82,6 +112,8 @@ static bool take_completion(struct channel *ch, uint64_t id, struct cqe *out)
 			*out = cqe;
 			return true;
 		}
+		if (note_ahead(ch, &cqe))
+			continue;
 		if ((cqe.user_data & ((1 << OP_BITS) - 1)) == OP_SNAPSHOT && cqe.res == 0)
 			send_release(ch, cqe.sequence); /* if it cannot be sent, the pin goes with the session */
 	}
@@ -293,7 +325,7 @@ static void submit(struct progress *p, uint64_t id, uint32_t *out_len)
 			memcpy(ch->arena + at, call->part[i].data, call->part[i].size);
 		at += call->part[i].size;
 	}
-	room = min_size(ch->arena_size - out_off, max_size(call->out_want, p->need));
+	room = min_size(usable_arena(ch) - out_off, max_size(call->out_want, p->need));
 	*out_len = (uint32_t)min_size(room, UINT32_MAX);
 	*sqe = (struct sqe){
 		.user_data = id,
@@ -345,6 +377,23 @@ static int await_watched(const struct progress *p, uint64_t id, struct cqe *cqe)
 	}
 }
 
+/* Waits until nothing is asked for ahead any more; the answers are lost. As await(). */
+static int end_aheads(struct progress *p)
+{
+	for (unsigned i = 0; i < AHEADS; i++) {
+		struct ahead *a = &p->ch->ahead[i];
+
+		if (a->owner && !a->done) {
+			int rc = await(p->ch, a->id, p->deadline_ns, &a->cqe);
+
+			if (rc < 0)
+				return rc;
+		}
+		a->owner = 0;
+	}
+	return 0;
+}
+
 /* One try over a usable channel. 0 and *@cqe, ATTEMPT_GONE, or a failure. *@taken: the daemon may have seen it. */
 static int attempt(struct progress *p, struct cqe *cqe, uint32_t *out_len, bool *taken)
 {
@@ -356,6 +405,8 @@ static int attempt(struct progress *p, struct cqe *cqe, uint32_t *out_len, bool 
 	*taken = false;
 	if (unlikely(ring_sq_room(&ch->ring) == 0))
 		rc = await(ch, 0, p->deadline_ns, cqe);
+	if (unlikely(rc == 0 && out_offset(p) + p->need > usable_arena(ch)))
+		rc = end_aheads(p);
 	if (rc < 0)
 		return rc;
 	slot = ch->ring.sq_tail;
@@ -501,6 +552,113 @@ int call_run(struct shale_db *db, const struct call *call, struct answer *out)
 int call_main(struct shale_db *db, const struct call *call, struct answer *out)
 {
 	return channel_call(db, &db->main, call, out);
+}
+
+/* ---- ahead ---- */
+
+static struct ahead *find_ahead(struct channel *ch, uint64_t ticket)
+{
+	for (unsigned i = 0; i < AHEADS; i++) {
+		if (ch->ahead[i].owner == ticket)
+			return &ch->ahead[i];
+	}
+	return NULL;
+}
+
+/* A free place, or one whose answer nobody has come for: that iterator then asks again. */
+static struct ahead *place_ahead(struct channel *ch)
+{
+	struct ahead *a = find_ahead(ch, 0);
+
+	for (unsigned i = 0; !a && i < AHEADS; i++) {
+		if (ch->ahead[i].done)
+			a = &ch->ahead[i];
+	}
+	return a;
+}
+
+void call_ahead(struct shale_db *db, const struct call *call, uint64_t ticket)
+{
+	struct lane *lane = lane_get(db);
+	struct channel *ch = lane ? &lane->channel : NULL;
+	struct progress p = {.db = db, .ch = ch, .call = call};
+	size_t part, off, in;
+	struct ahead *a;
+
+	if (!ch || ch->socket < 0 || ring_client_state(&ch->ring) != CHANNEL_OPEN || ring_sq_room(&ch->ring) == 0 ||
+	    check_snapshot(&p) < 0)
+		return;
+	a = place_ahead(ch);
+	for (unsigned i = 0; i < call->parts; i++)
+		p.in_len += call->part[i].size;
+	in = out_offset(&p);
+	part = ch->arena_size / 4 & ~(size_t)(SHM_LINE - 1);
+	if (!a || in >= part / 2)
+		return;
+	off = ch->arena_size - (size_t)(a - ch->ahead + 1) * part;
+	p.deadline_us = call->deadline_us ? call->deadline_us : db->deadline_us;
+	if (p.deadline_us)
+		p.deadline_ns = deadline_after(p.deadline_us);
+	*a = (struct ahead){
+		.owner = ticket,
+		.id = ++ch->calls << OP_BITS | call->op,
+		.out_off = off + in,
+		.out_len = (uint32_t)min_size(part - in, call->out_want),
+	};
+	for (unsigned i = 0, at = 0; i < call->parts; i++) {
+		if (call->part[i].size)
+			memcpy(ch->arena + off + at, call->part[i].data, call->part[i].size);
+		at += (unsigned)call->part[i].size;
+	}
+	*ring_sq_slot(&ch->ring, 0) = (struct sqe){
+		.user_data = a->id,
+		.session = ch->session,
+		.op = call->op,
+		.flags = call->flags,
+		.in_len = (uint32_t)p.in_len,
+		.in_off = off,
+		.out_off = a->out_off,
+		.out_len = a->out_len,
+		.sequence = call->snapshot ? call->snapshot->sequence : call->sequence,
+		.deadline_ns = p.deadline_ns,
+	};
+	publish(ch);
+}
+
+bool call_ahead_answer(struct shale_db *db, const struct call *call, uint64_t ticket, struct answer *out)
+{
+	struct lane *lane = lane_get(db);
+	struct ahead *a = lane && lane->channel.socket >= 0 ? find_ahead(&lane->channel, ticket) : NULL;
+	struct progress p = {.db = db, .call = call};
+
+	if (!a)
+		return false;
+	p.ch = &lane->channel;
+	if (!a->done) {
+		uint64_t us = call->deadline_us ? call->deadline_us : db->deadline_us;
+
+		if (await(p.ch, a->id, us ? deadline_after(us) : 0, &a->cqe) < 0) {
+			channel_close(p.ch, false); /* the call that follows finds out what there is to say */
+			return false;
+		}
+		a->done = true;
+	}
+	/* An answer that is a failure, or does not fit, is given again to somebody who can deal with it. */
+	if (a->cqe.res != 0 || a->cqe.len > a->out_len || check_snapshot(&p) < 0) {
+		a->owner = 0;
+		return false;
+	}
+	*out = (struct answer){0, a->cqe.flags, a->cqe.len, p.ch->arena + a->out_off, a->cqe.sequence};
+	return true;
+}
+
+void call_ahead_drop(struct shale_db *db, uint64_t ticket)
+{
+	struct lane *lane = lane_get(db);
+	struct ahead *a = lane && lane->channel.socket >= 0 ? find_ahead(&lane->channel, ticket) : NULL;
+
+	if (a)
+		a->owner = a->done ? 0 : AHEAD_ABANDONED;
 }
 
 void call_release_nowait(struct shale_db *db, const struct shale_snapshot *snapshot)

@@ -23,6 +23,22 @@
 #include "shm/region.h"
 #include "shm/ring.h"
 
+/*
+ * A chunk that is on its way while an iterator's owner consumes the one before. It has a quarter of the arena, from its end on; so calls have at least
+ * half of it, and all of it when nothing is asked for ahead.
+ */
+struct ahead {
+	uint64_t owner;	  /* the iterator's ticket; 0: free; AHEAD_ABANDONED: nobody waits for it any more */
+	uint64_t id;	  /* its user_data */
+	bool done;
+	size_t out_off;
+	uint32_t out_len;
+	struct cqe cqe;
+};
+
+#define AHEAD_ABANDONED UINT64_MAX
+enum { AHEADS = 2 };
+
 /* One session: socket, rings, arena. One thread at a time. */
 struct channel {
 	struct ring_client ring;
@@ -38,6 +54,7 @@ struct channel {
 	unsigned char boot_id[16]; /* which run of the daemon */
 	size_t usual_arena;        /* what is usual on this handle; a larger one was needed once */
 	unsigned small_calls;      /* so many in a row did not need it */
+	struct ahead ahead[AHEADS];
 };
 
 /*
@@ -198,6 +215,20 @@ int call_run(struct shale_db *db, const struct call *call, struct answer *out);
 
 /* The same over the main session; the caller holds main_lock. No payload either way. */
 int call_main(struct shale_db *db, const struct call *call, struct answer *out);
+
+/*
+ * Asks over the calling thread's channel without waiting, for the iterator with @ticket. Nothing happens when that is not possible now: it is only ever a
+ * gain. @call as for call_run, with out_want as the room that is enough.
+ */
+void call_ahead(struct shale_db *db, const struct call *call, uint64_t ticket);
+
+/*
+ * The answer to it, waiting for it if need be; valid until call_ahead_drop. False: there is none, or none of use; ask by call_run.
+ */
+bool call_ahead_answer(struct shale_db *db, const struct call *call, uint64_t ticket, struct answer *out);
+
+/* Nobody will ask for it any more. */
+void call_ahead_drop(struct shale_db *db, uint64_t ticket);
 
 /* Sends OP_RELEASE for @snapshot over the main session and does not wait. The caller holds main_lock. */
 void call_release_nowait(struct shale_db *db, const struct shale_snapshot *snapshot);

@@ -11,7 +11,8 @@
  * The chunk is copied out of the arena in one piece, so that the thread's channel is free for other calls between two moves, and entries
  * are decoded where they lie. Moving on past its end asks for the next chunk, from the last key exclusively. Changing
  * direction asks anew from the current key. Chunks start small, for those who want one entry only, and grow
- * while the cursor keeps going.
+ * while the cursor keeps going. From the third in a row on, the next chunk is asked for as soon as one is there, so that daemon and
+ * caller work at the same time.
  */
 #include <errno.h>
 #include <stdlib.h>
@@ -22,6 +23,7 @@ enum {
 	CHUNK_FIRST = 1 << 10,
 	CHUNK_MAX = 256 << 10,
 	CHUNK_GROWTH = 4,
+	AHEAD_ROW = 3, /* chunks in a row: who has gone so far goes on */
 };
 
 struct shale_iter {
@@ -32,10 +34,12 @@ struct shale_iter {
 	unsigned char *prefix; /* owned: the prefix, then the smallest key after all that begin with it; NULL: none */
 	unsigned char *chunk;  /* owned */
 	size_t chunk_len, chunk_room;
-	size_t next;  /* offset of the entry after the current one */
-	size_t want;  /* size of the next chunk to ask for */
-	bool reverse; /* direction of the chunk */
-	bool more;    /* the range goes on after it */
+	size_t next;	 /* offset of the entry after the current one */
+	size_t want;	 /* size of the next chunk to ask for */
+	unsigned row;	 /* chunks in a row that were walked through in this direction */
+	uint64_t ticket; /* of the chunk asked for ahead; 0: none */
+	bool reverse;	 /* direction of the chunk */
+	bool more;	 /* the range goes on after it */
 	bool valid;
 	int error;
 	struct slice key, value; /* into the chunk */
@@ -146,40 +150,77 @@ static int keep(struct shale_iter *it, const struct answer *answer)
 	return 0;
 }
 
-/* Asks for the chunk from @start (NULL: the range's end in that direction) on. */
-static int fetch(struct shale_iter *it, const struct slice *start, bool exclusive)
+/* What asks for the chunk from @start (NULL: the range's end in that direction) on. @args is the caller's. */
+static struct call chunk_call(const struct shale_iter *it, const struct slice *start, bool exclusive,
+			      struct scan_args *args)
 {
 	bool limited = it->reverse ? has_lower(it) : has_upper(it);
 	struct slice limit = !limited ? slice_of(NULL, 0) : it->reverse ? lower(it) : upper(it);
-	struct scan_args args = {
+	*args = (struct scan_args){
 		.start_len = start ? (uint32_t)start->size : 0,
 		.limit_len = (uint32_t)limit.size,
 		.max_bytes =
 			(uint32_t)it->want, /* an entry larger than this may come alone: there is room for CHUNK_MAX */
 	};
-	struct call call = {
+	return (struct call){
 		.what = "scan",
 		.op = OP_SCAN,
 		.flags = (uint16_t)((it->reverse ? SQE_REVERSE : 0) | (exclusive ? SQE_EXCLUSIVE : 0) |
 				    (it->options.no_fill_cache ? SQE_NO_FILL : 0) | (start ? SQE_HAS_START : 0) |
 				    (limited ? SQE_HAS_LIMIT : 0)),
 		.parts = 3,
-		.part = {slice_of(&args, sizeof(args)), start ? *start : slice_of(NULL, 0), limit},
+		.part = {slice_of(args, sizeof(*args)), start ? *start : slice_of(NULL, 0), limit},
 		.out_want = CHUNK_MAX,
 		.snapshot = it->snapshot,
 		.deadline_us = it->options.deadline_us,
 	};
+}
+
+static void drop_ahead(struct shale_iter *it)
+{
+	if (it->ticket)
+		call_ahead_drop(it->db, it->ticket);
+	it->ticket = 0;
+}
+
+/* Asks for what comes after this chunk, to have it when the chunk is used up. */
+static void look_ahead(struct shale_iter *it)
+{
+	static _Atomic uint64_t tickets;
+	const unsigned char *p = it->chunk, *end = it->chunk + it->chunk_len;
+	struct slice key = {0}, value;
+	struct scan_args args;
+	struct call call;
+
+	while (p && p < end)
+		p = entry_decode(p, end, &key, &value);
+	if (!p || !it->chunk_len)
+		return; /* malformed: moving on will tell */
+	/* relaxed: a number of its own is all that is asked of it. */
+	it->ticket = atomic_fetch_add_explicit(&tickets, 1, memory_order_relaxed) + 1;
+	call = chunk_call(it, &key, true, &args);
+	call_ahead(it->db, &call, it->ticket);
+}
+
+static int fetch(struct shale_iter *it, const struct slice *start, bool exclusive)
+{
+	struct scan_args args;
+	struct call call = chunk_call(it, start, exclusive, &args);
 	struct answer answer;
 	int rc = check_fork(it->db); /* moving on may be the first call of a child */
 
-	if (rc == 0)
+	if (rc == 0 && !(it->ticket && call_ahead_answer(it->db, &call, it->ticket, &answer)))
 		rc = call_run(it->db, &call, &answer);
 	if (rc < 0)
 		return rc;
 	if (!leads_on(it, &answer, start, exclusive))
 		return malformed(it);
 	it->want = min_size(it->want * CHUNK_GROWTH, CHUNK_MAX);
-	return keep(it, &answer);
+	rc = keep(it, &answer);
+	drop_ahead(it); /* its bytes are copied */
+	if (rc == 0 && it->more && ++it->row >= AHEAD_ROW)
+		look_ahead(it);
+	return rc;
 }
 
 /* Goes to the first entry of the chunk from @start on. */
@@ -207,7 +248,10 @@ static void begin(struct shale_iter *it, bool reverse)
 {
 	it->reverse = reverse;
 	it->want = CHUNK_FIRST;
+	it->row = 0;
 	it->error = check_fork(it->db);
+	if (it->error == 0)
+		drop_ahead(it);
 	it->valid = false;
 }
 
@@ -380,6 +424,8 @@ void shale_iter_close(struct shale_iter *iter)
 		call_release_nowait(iter->db, &iter->own);
 		pthread_mutex_unlock(&iter->db->main_lock);
 	}
+	if (check_fork(iter->db) == 0)
+		drop_ahead(iter);
 	free(iter->chunk);
 	free(iter->prefix);
 	free(iter);

@@ -1,6 +1,8 @@
+#include <errno.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <unistd.h>
 
 #include "shm/base.h"
 #include "tests/client/setup.h"
@@ -237,5 +239,100 @@ START_TEST(entry_larger_than_the_arena)
 }
 END_TEST
 
+enum { AHEAD_KEYS = 3000, AHEAD_VALUE = 200 };
+
+static void fill_for_ahead(struct setup *s)
+{
+	char key[16], value[AHEAD_VALUE];
+	struct shale_batch *b = shale_batch_new();
+
+	for (int i = 0; i < AHEAD_KEYS; i++) {
+		snprintf(key, sizeof(key), "k%05d", i);
+		memset(value, 'a' + i % 26, sizeof(value));
+		ck_ok(shale_batch_put(b, key, strlen(key), value, sizeof(value)));
+	}
+	ck_ok(shale_write(s->db, NULL, b, NULL));
+	shale_batch_free(b);
+}
+
+/* A cursor that goes on has its next chunk before it needs it: a daemon that does not answer any more is noticed a whole chunk later. */
+START_TEST(next_chunk_comes_ahead)
+{
+	struct shale_read_options o = SHALE_READ_OPTIONS_INIT;
+	struct setup s = setup_new();
+	struct shale_iter *it;
+	unsigned requests = 0, steps = 0;
+
+	fill_for_ahead(&s);
+	o.deadline_us = 300000;
+	ck_ok(shale_iter_open(s.db, &o, &it));
+	shale_iter_seek_first(it);
+	for (int i = 0; i < 1000; i++)
+		shale_iter_next(it);
+	for (int i = 0; i < 100 && atomic_load(&s.fake->requests) != requests; i++) {
+		requests = atomic_load(&s.fake->requests);
+		usleep(50000);
+	}
+	atomic_store(&s.fake->mood, MOOD_MUTE);
+	for (; shale_iter_valid(it); shale_iter_next(it))
+		steps++;
+	ck_assert_int_eq(shale_iter_error(it), -ETIMEDOUT);
+	ck_assert_uint_gt(steps, 130); /* a chunk has about so many entries, a quarter of the arena */
+	shale_iter_close(it);
+	setup_free(&s);
+}
+END_TEST
+
+/* Several cursors of one thread, gets, large answers and turns between them: each sees its own entries in order, whoever's chunk came ahead. */
+START_TEST(chunks_ahead_of_many_cursors)
+{
+	enum { CURSORS = 4 };
+	struct setup s = setup_new();
+	struct shale_iter *it[CURSORS];
+	int at[CURSORS];
+	uint64_t seed = test_seed();
+	char *big = calloc(1, 400000), key[16];
+
+	fill_for_ahead(&s);
+	ck_ok(shale_put(s.db, NULL, "zbig", 4, big, 100000));
+	for (int i = 0; i < CURSORS; i++) {
+		ck_ok(shale_iter_open(s.db, NULL, &it[i]));
+		at[i] = -1;
+	}
+	for (int turn = 0; turn < 400; turn++) {
+		uint64_t r = test_random(&seed);
+		int i = (int)(r % CURSORS), step = r >> 8 & 7 ? 1 : -1;
+		size_t len;
+
+		if (r >> 12 & 15 && at[i] >= 0) {
+			for (int n = (int)(r >> 20 & 511); n > 0 && at[i] + step >= 0 && at[i] + step < AHEAD_KEYS;
+			     n--) {
+				(step > 0 ? shale_iter_next : shale_iter_prev)(it[i]);
+				at[i] += step;
+			}
+		} else {
+			at[i] = (int)(r >> 20) % AHEAD_KEYS;
+			at[i] = at[i] < 0 ? 0 : at[i];
+			snprintf(key, sizeof(key), "k%05d", at[i]);
+			shale_iter_seek(it[i], key, strlen(key));
+		}
+		ck_assert_msg(shale_iter_valid(it[i]), "%d: %s", shale_iter_error(it[i]), shale_last_error(s.db));
+		snprintf(key, sizeof(key), "k%05d", at[i]);
+		ck_assert_int_eq(memcmp(shale_iter_key(it[i], &len), key, 6), 0);
+		ck_assert_int_eq(*(const char *)shale_iter_value(it[i], &len), 'a' + at[i] % 26);
+		if (r >> 40 & 1)
+			expect(s.db, NULL, "none", NULL);
+		if ((r >> 41 & 15) == 0) { /* more than is left beside the chunks */
+			ck_ok(shale_get(s.db, NULL, "zbig", 4, big, 400000, &len));
+			ck_assert_uint_eq(len, 100000);
+		}
+	}
+	for (int i = 0; i < CURSORS; i++)
+		shale_iter_close(it[i]);
+	free(big);
+	setup_free(&s);
+}
+END_TEST
+
 TEST_MAIN("iter", 30, random_walks_match_a_model, full_walks_both_ways, given_snapshot_is_kept,
-	  entry_larger_than_the_arena)
+	  entry_larger_than_the_arena, next_chunk_comes_ahead, chunks_ahead_of_many_cursors)
