@@ -111,7 +111,7 @@ static bool every_crash(unsigned length, uint64_t n, struct sim_result *sum)
 	for (w.crash_at = 1; w.crash_at <= events && !sum->violation[0]; w.crash_at++) {
 		for (w.fate = 0; w.fate <= FATES && !sum->violation[0]; w.fate++) {
 			w.power = w.fate > 0;
-			alarm(RUN_SECONDS);
+			limit_cpu(RUN_SECONDS);
 			play(&w, sum);
 			if (sum->violation[0])
 				break;

@@ -5,6 +5,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <sys/mman.h>
+#include <sys/time.h>
 #include <sys/wait.h>
 #include <time.h>
 #include <unistd.h>
@@ -62,6 +63,11 @@ static void add_up(struct sim_result *sum, const struct sim *s)
 	snprintf(sum->violation, sizeof(sum->violation), "%s", s->violation);
 }
 
+void limit_cpu(unsigned seconds)
+{
+	setitimer(ITIMER_PROF, &(struct itimerval){.it_value.tv_sec = seconds}, NULL);
+}
+
 static void quiet(bool loud)
 {
 	int null = loud ? -1 : open("/dev/null", O_WRONLY | O_CLOEXEC);
@@ -74,7 +80,7 @@ static void how_it_died(int status, struct sim_result *out)
 {
 	if (out->violation[0] || (WIFEXITED(status) && WEXITSTATUS(status) == 0))
 		return;
-	if (WIFSIGNALED(status) && WTERMSIG(status) == SIGALRM)
+	if (WIFSIGNALED(status) && WTERMSIG(status) == SIGPROF)
 		snprintf(out->violation, sizeof(out->violation), "it runs for ever");
 	else if (WIFSIGNALED(status))
 		snprintf(out->violation, sizeof(out->violation), "the process died of signal %d (an assertion?)",
@@ -99,7 +105,7 @@ void isolate_script(const struct sim_script *script, unsigned seconds, bool loud
 	if (!pid) {
 		static struct sim s;
 
-		alarm(seconds);
+		limit_cpu(seconds);
 		quiet(loud);
 		sim_init(&s, &script->config);
 		sim_play(&s, script);
@@ -128,7 +134,7 @@ static void run_seeds(struct shared *sh, struct report *r, uint64_t end, double 
 		r->seed = atomic_fetch_add_explicit(&sh->next, 1, memory_order_relaxed);
 		if (r->seed >= end)
 			return;
-		alarm(SEED_SECONDS);
+		limit_cpu(SEED_SECONDS);
 		generator_play(r->seed, &s, &r->script);
 		add_up(&r->sum, &s);
 		if (s.violation[0])

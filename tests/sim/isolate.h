@@ -30,5 +30,7 @@ void isolate_seeds(uint64_t seed, uint64_t most, double seconds, unsigned jobs, 
 void shrink(struct sim_script *script, double seconds, struct sim_result *result_io);
 
 double seconds_now(void);
+/* From now on this process may use so many seconds of a processor: not of the clock, for the machine may be busy. It dies of SIGPROF then. */
+void limit_cpu(unsigned seconds);
 
 #endif
