@@ -9,8 +9,8 @@ set -u
 cd "$(dirname "$0")/.." || exit 1
 
 # Floors, in tenths of a percent: a little under what was reached. Raise them; lower them only with a reason in the commit.
-FLOOR_LINES=900 FLOOR_BRANCHES=700
-FLOOR_CORE_LINES=950 FLOOR_CORE_BRANCHES=800
+FLOOR_LINES=935 FLOOR_BRANCHES=830
+FLOOR_CORE_LINES=980 FLOOR_CORE_BRANCHES=955
 # What must not fail: the record log, version edits, recovery, the rings.
 CORE='engine/(log_reader|log_writer|edit|recover|manifest_read|manifest|wal_recover)\.c|shm/ring_(client|daemon)\.c'
 
