@@ -9,6 +9,7 @@
  * there until the next shale_poll or shale_arm, which is the next thing the caller does when it wakes.
  */
 #include <errno.h>
+#include <sched.h>
 #include <stdlib.h>
 #include <sys/epoll.h>
 #include <sys/socket.h>
@@ -27,6 +28,7 @@ enum {
 	LOOK_NS = 2 * 1000 * 1000,    /* between two looks at the socket */
 	SLICE_NS = 100 * 1000 * 1000, /* of a sleep: a killed daemon wakes nobody */
 	SPINS_PER_CLOCK = 64,
+	YIELD_NS = 2000,
 };
 
 /* ---- beginning and end ---- */
@@ -497,6 +499,8 @@ static bool spin(struct shale_queue *q)
 				spinner_miss(&q->ch.spin);
 				return false;
 			}
+			if (now - start >= YIELD_NS)
+				sched_yield(); /* as in call.c: the daemon may have no core */
 		}
 		cpu_relax();
 	}

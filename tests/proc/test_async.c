@@ -1,6 +1,7 @@
 /*
  * Queues, conditions, leases and large values with a real daemon.
  */
+#include <liburing.h>
 #include <poll.h>
 #include <signal.h>
 #include <stdio.h>
@@ -54,6 +55,48 @@ START_TEST(event_loop)
 		if (n == 0 && sent > done && shale_arm(q) == 0)
 			ck_assert_msg(readable(shale_event_fd(q)), "slept for ever: %d of %d", done, sent);
 	}
+	shale_queue_close(q);
+	shale_close(db);
+	proc_stop(&d);
+	private_daemon_fini(&d);
+}
+END_TEST
+
+/* The same in an io_uring of the caller's. */
+START_TEST(caller_io_uring)
+{
+	struct shale_completion c[8];
+	struct io_uring ring;
+	struct io_uring_cqe *cqe;
+	struct shale_queue *q;
+	struct shale_db *db;
+	int rc = io_uring_queue_init(8, &ring, 0), done = 0;
+
+	if (rc < 0) {
+		printf("skipped: no io_uring here (%d)\n", rc);
+		return;
+	}
+	proc_begin(&d);
+	db = proc_open(&d);
+	ck_ok(shale_queue_open(db, NULL, &q));
+	while (done < 300) {
+		int n;
+
+		if (shale_queue_pending(q) == 0)
+			ck_ok(shale_submit_put(q, NULL, "k", 1, "v", 1, NULL));
+		n = shale_poll(q, c, 8);
+		for (int i = 0; i < n; i++)
+			ck_ok(c[i].result);
+		done += n;
+		if (n || shale_arm(q))
+			continue;
+		io_uring_prep_poll_add(io_uring_get_sqe(&ring), shale_event_fd(q), POLLIN);
+		ck_assert_int_eq(io_uring_submit(&ring), 1);
+		ck_ok(io_uring_wait_cqe(&ring, &cqe));
+		ck_assert_int_ge(cqe->res, 0);
+		io_uring_cqe_seen(&ring, cqe);
+	}
+	io_uring_queue_exit(&ring);
 	shale_queue_close(q);
 	shale_close(db);
 	proc_stop(&d);
@@ -243,4 +286,5 @@ START_TEST(leases)
 }
 END_TEST
 
-TEST_MAIN("async", 120, event_loop, killed_under_load, sixty_four_mebibytes, conditions_and_multiget, leases)
+TEST_MAIN("async", 120, event_loop, caller_io_uring, killed_under_load, sixty_four_mebibytes, conditions_and_multiget,
+	  leases)
