@@ -85,7 +85,8 @@ static const struct key keys[] = {
 	{"engine", "paranoid", T_BOOL, AT(paranoid), "no", 0, 1, NULL,
 	 "refuse to start on a bad log record, instead of recovering what is before it"},
 	{"engine", "best_effort", T_BOOL, AT(best_effort), "no", 0, 1, NULL,
-	 "serve what can be read when tables are missing or unreadable: their keys answer an error, the rest is served"},
+	 "serve what can be read when tables are missing or unreadable: their keys answer an error, the rest is "
+	 "served"},
 	{"engine", "compaction_workers", T_COUNT, AT(compaction_workers), "0", 0, 64, NULL,
 	 "threads that compact; 0: one less than there are cores, at least one"},
 	{"wal", "ring", T_SIZE, AT(wal_ring), "16M", 256 * K, 1 * G, NULL,
@@ -108,7 +109,8 @@ static const struct key keys[] = {
 	{"limits", "snapshots_per_uid", T_COUNT, AT(snapshots_per_uid), "512", 1, REGION_SNAPSHOTS, NULL,
 	 "snapshots that all sessions of one user may hold"},
 	{"limits", "snapshot_lease", T_COUNT, AT(snapshot_lease), "0", 0, UINT64_C(1000000000000), NULL,
-	 "milliseconds after which a snapshot ends by itself, unless its client asked for less; 0: when its session ends"},
+	 "milliseconds after which a snapshot ends by itself, unless its client asked for less; 0: when its session "
+	 "ends"},
 	{"limits", "in_flight_per_uid", T_SIZE, AT(in_flight_per_uid), "1G", 64 * K, 1024 * G, NULL,
 	 "payload of all waiting requests of one user; one more is refused"},
 	{"limits", "write_rate_per_uid", T_SIZE, AT(write_rate_per_uid), "0", 0, 64 * G, NULL,
@@ -602,9 +604,10 @@ int config_check(const struct config *c, struct err_info *err)
 	if (!is_power_of_two(c->ring_entries))
 		return err_set(err, -SHALE_ECONFIG,
 			       "service.ring_entries must be a power of two, as 64, 128 or 256 are");
-	if (c->turn_bytes / c->turn_requests < 64)
+	if (c->turn_bytes / c->turn_requests < K)
 		return err_set(err, -SHALE_ECONFIG,
-			       "fairness.turn_bytes must be at least 64 times fairness.turn_requests: each request has some bytes");
+			       "fairness.turn_bytes must be at least 1K for each of fairness.turn_requests: a request "
+			       "costs more than its bytes");
 	if (c->max_key > c->max_request / 2)
 		return err_set(err, -SHALE_ECONFIG, "limits.max_key must be at most half of limits.max_request");
 	if (c->l0_slowdown < c->l0_compaction || c->l0_stop < c->l0_slowdown)

@@ -105,6 +105,10 @@ START_TEST(bad_values_are_told_with_what_is_allowed)
 		{"[access]\nmode = 1777\n", "octal"},
 		{"[access]\nuids = no-such-user-here\n", "there is no user"},
 		{"[access]\nuids = 4294967295\n", "below"},
+		{"[fairness]\nweights = 1000\n", "as in \"1000:4\""},
+		{"[fairness]\nweights = 1000:0\n", "from 1 to 1000"},
+		{"[fairness]\nweights = 1000:2 no-such-user-here:3\n", "there is no user"},
+		{"[limits]\nsnapshots_per_uid = 0\n", "from 1 to 1024"},
 		{"[wal]\nwindow = tmpfs\n", "shm or directory"},
 	};
 
@@ -150,7 +154,11 @@ END_TEST
 /* Settings that are fine alone and impossible together are refused before anything starts. */
 START_TEST(impossible_together)
 {
-	static const char *const bad[] = {"wal.ring=3M", "service.ring_entries=100", "limits.max_request=100K",
+	static const char *const bad[] = {"wal.ring=3M",
+					  "service.ring_entries=100",
+					  "limits.max_request=100K",
+					  "fairness.turn_bytes=4K",
+					  "fairness.turn_requests=4096",
 					  "engine.l0_stop=5"};
 
 	for (size_t i = 0; i < ARRAY_SIZE(bad); i++) {
@@ -172,6 +180,10 @@ START_TEST(print_and_read_again)
 
 	config_default(&c);
 	ck_ok(config_set(&c, "access.uids=1 2 3", &err));
+	ck_ok(config_set(&c, "fairness.weights=0:4, 1000:2", &err));
+	ck_assert_uint_eq(config_weight(&c, 0), 4);
+	ck_assert_uint_eq(config_weight(&c, 1000), 2);
+	ck_assert_uint_eq(config_weight(&c, 7), 1);
 	ck_ok(config_set(&c, "engine.write_buffer=100001", &err));
 	ck_ok(config_set(&c, "access.mode=0640", &err));
 	ck_ok(config_set(&c, "engine.compression_per_level=none,none,zstd", &err));

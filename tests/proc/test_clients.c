@@ -7,6 +7,7 @@
 #include <unistd.h>
 
 #include "tests/proc/proc.h"
+#include "tests/proc/raw_client.h"
 
 static struct private_daemon d;
 static char out[1 << 16];
@@ -201,4 +202,57 @@ START_TEST(kicked_by_id)
 }
 END_TEST
 
-TEST_MAIN("clients", 60, listed, kicked, kicked_by_id)
+/* Anonymous memory of the daemon, in bytes. */
+static uint64_t private_bytes(void)
+{
+	char path[64], line[128];
+	unsigned long long kib = 0;
+	FILE *f;
+
+	snprintf(path, sizeof(path), "/proc/%d/status", (int)d.pid);
+	f = fopen(path, "re");
+	ck_assert_ptr_nonnull(f);
+	while (fgets(line, sizeof(line), f) && sscanf(line, "RssAnon: %llu", &kib) != 1)
+		;
+	fclose(f);
+	return kib << 10;
+}
+
+/* An idle session costs the daemon little besides its channel: thousands of them must be affordable. */
+START_TEST(idle_sessions_are_small)
+{
+	enum { SESSIONS = 300 };
+	static struct raw_client clients[SESSIONS];
+	struct hello hello = raw_hello();
+	uint64_t before, after;
+
+	proc_begin(&d);
+	hello.ring_entries = RING_ENTRIES_MIN;
+	hello.arena_size = ARENA_SIZE_MIN;
+	for (int i = 0; i < 10; i++) /* what the first ones need once */
+		ck_ok(raw_try(d.socket, &hello, &clients[i]));
+	before = private_bytes();
+	for (int i = 10; i < SESSIONS; i++) {
+		ck_ok(raw_try(d.socket, &hello, &clients[i]));
+		for (int k = 0; k < WELCOME_FDS; k++) /* we may have 1024 of them */
+			close(clients[i].fds[k]);
+	}
+	for (int i = 0; i < 1000 && proc_stats(&d).sessions < SESSIONS; i++)
+		usleep(10000);
+	ck_assert_uint_ge(proc_stats(&d).sessions, SESSIONS);
+	after = private_bytes();
+#if !defined(__SANITIZE_ADDRESS__) && !defined(__SANITIZE_THREAD__) /* which keep books of their own */
+	ck_assert_msg(after < before + (UINT64_C(64) << 10) * (SESSIONS - 10), "%llu bytes for each session",
+		      (unsigned long long)(after - before) / (SESSIONS - 10));
+#endif
+	for (int i = 0; i < SESSIONS; i++)
+		close(clients[i].sock);
+	for (int i = 0; i < 1000 && proc_stats(&d).sessions; i++)
+		usleep(10000);
+	ck_assert_uint_eq(proc_stats(&d).sessions, 0);
+	proc_stop(&d);
+	private_daemon_fini(&d);
+}
+END_TEST
+
+TEST_MAIN("clients", 60, listed, kicked, kicked_by_id, idle_sessions_are_small)
