@@ -137,7 +137,7 @@ static void __attribute__((noreturn)) become_daemon(const struct start *s)
 	int report = fcntl(s->pipe[1], F_DUPFD_CLOEXEC, 10);
 
 	null = open("/dev/null", O_RDWR);
-	log = open(s->log, O_WRONLY | O_CREAT | O_APPEND | O_CLOEXEC, 0640);
+	log = open(s->log, O_WRONLY | O_CREAT | O_APPEND, 0640);
 	dup2(null, 0);
 	dup2(log >= 0 ? log : null, 1);
 	dup2(log >= 0 ? log : null, 2);

@@ -315,6 +315,7 @@ void shale_queue_close(struct shale_queue *queue);
  * completion, and so must @buf, @values: the daemon's answer is stored there just before its completion is collected. Deadlines count from now.
  *
  * @buf NULL: the value comes in memory of its own (completion.value). sequence_out and mismatch_out must be NULL: the completion tells.
+ * A multiget whose values are too much for one request completes with -E2BIG: split it.
  * They never block. An operation begins at the latest with the next shale_poll, shale_wait or shale_arm.
  * Returns 0: there will be a completion; -EAGAIN: max_pending is reached, collect first; -E2BIG (also a multiget of more than 4096 keys), -EINVAL, -EROFS, -ENOMEM, -SHALE_EFORKED: there
  * will be none.
