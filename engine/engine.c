@@ -287,6 +287,7 @@ void engine_destroy(struct engine *e)
 	pthread_mutex_unlock(&e->lock);
 	view_unref(e->view);
 	memtable_unref(e->mem);
+	memtable_unref(e->next_mem);
 	for (unsigned i = 0; i < e->immutable_count; i++)
 		memtable_unref(e->immutables[i].mem);
 	if (e->versions.env)
@@ -301,6 +302,8 @@ void engine_destroy(struct engine *e)
 	free(e->obsolete);
 	for (unsigned i = 0; i < e->closing_count; i++)
 		io_close(e->closing[i]);
+	for (unsigned i = 0; i < e->gone_count; i++)
+		memtable_free(e->gone[i]);
 	free(e->pending);
 	pthread_mutex_destroy(&e->lock);
 	free(e);

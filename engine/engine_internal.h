@@ -105,7 +105,8 @@ struct engine {
 	bool flushing;	  /* a job has immutables[0] */
 	uint64_t flushed; /* ordinals up to this one are tables */
 
-	struct wal_log *next_log;
+	struct wal_log *next_log;  /* made ready by JOB_LOG, and the memtable that goes with it: both or neither */
+	struct memtable *next_mem;
 	bool log_preparing;
 
 	uint64_t *snapshots; /* ascending; one entry for each take */
@@ -124,6 +125,8 @@ struct engine {
 	bool deleting;
 	struct io_file *closing[CLOSING_MAX]; /* logs left behind, which JOB_DELETE closes */
 	unsigned closing_count;
+	struct memtable *gone[IMMUTABLES_MAX]; /* nobody refers to them; JOB_DELETE gives their memory back */
+	unsigned gone_count;
 	uint64_t manifest_seen; /* the MANIFEST whose successor makes it obsolete */
 	uint64_t *pending;	/* tables that are being written, or are not yet in a version */
 	size_t pending_count, pending_cap;
@@ -289,6 +292,8 @@ struct job {
 	size_t obsolete_count;
 	struct io_file *closing[CLOSING_MAX]; /* likewise */
 	unsigned closing_count;
+	struct memtable *gone[IMMUTABLES_MAX]; /* likewise */
+	unsigned gone_count;
 	struct job_note note;
 };
 

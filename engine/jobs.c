@@ -2,9 +2,9 @@
  * jobs.c - background work: what runs next and why, running it, and what a failure means.
  *
  * next_job() is the one place that decides. Its order is the order of urgency for writers:
- *	1. log         without a log made ready no memtable can be switched
+ *	1. log         without a log made ready, and a memtable to go with it, none can be switched
  *	2. flush       frees a memtable; never waits for a compaction
- *	3. delete      cheap, and gives space back; closes logs, too
+ *	3. delete      cheap, and gives space back; closes logs and unmaps memtables, too
  *	4. manual      somebody waits for it
  *	5. size        a level is over its target
  *	6. seek        a file costs readers blocks in vain (seek.c)
@@ -125,7 +125,7 @@ static bool next_job(struct engine *e, unsigned kinds, struct job *j)
 		j->note.record.bytes[0] = memtable_used(e->immutables[0].mem);
 		return true;
 	}
-	if (kinds & JOB_DELETE && (e->obsolete_count || e->closing_count) && !e->deleting) {
+	if (kinds & JOB_DELETE && (e->obsolete_count || e->closing_count || e->gone_count) && !e->deleting) {
 		e->deleting = true;
 		j->kind = JOB_DELETE;
 		j->obsolete = e->obsolete;
@@ -136,6 +136,9 @@ static bool next_job(struct engine *e, unsigned kinds, struct job *j)
 		memcpy(j->closing, e->closing, sizeof(j->closing));
 		j->closing_count = e->closing_count;
 		e->closing_count = 0;
+		memcpy(j->gone, e->gone, sizeof(j->gone));
+		j->gone_count = e->gone_count;
+		e->gone_count = 0;
 		return true;
 	}
 	return kinds & JOB_COMPACT && !paused && pick_compaction(e, j);
@@ -175,14 +178,24 @@ enum job_kind job_kind(const struct job *j)
 static int run_log(struct engine *e, struct io_queue *q, struct err_info *err)
 {
 	uint64_t number = version_set_new_number(&e->versions);
+	struct memtable *mem = NULL;
 	struct wal_log *log = NULL;
 	int rc = wal_log_prepare(e->env, q, number, log_reserve(&e->options), &log);
 
 	if (rc < 0)
 		err_set(err, rc, "%06llu.log: cannot be prepared: %s", (unsigned long long)number, shale_strerror(rc));
+	if (rc == 0) {
+		rc = memtable_new(e->memory, memtable_arena(&e->options), number, &mem);
+		if (rc < 0) {
+			err_set(err, rc, "no memory for a memtable of %zu bytes", memtable_arena(&e->options));
+			wal_log_discard(e->env, log);
+			log = NULL;
+		}
+	}
 	pthread_mutex_lock(&e->lock);
 	e->log_preparing = false;
 	e->next_log = log;
+	e->next_mem = mem;
 	pthread_mutex_unlock(&e->lock);
 	return rc;
 }
@@ -203,6 +216,8 @@ static int run_delete(struct engine *e, struct job *j)
 	free(j->obsolete);
 	for (unsigned i = 0; i < j->closing_count; i++)
 		io_close(j->closing[i]);
+	for (unsigned i = 0; i < j->gone_count; i++)
+		memtable_free(j->gone[i]);
 	pthread_mutex_lock(&e->lock);
 	e->deleting = false;
 	pthread_mutex_unlock(&e->lock);

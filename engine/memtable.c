@@ -136,13 +136,22 @@ struct memtable *memtable_ref(struct memtable *m)
 	return m;
 }
 
-void memtable_unref(struct memtable *m)
+bool memtable_let_go(struct memtable *m)
 {
 	/* Release: our reads are over; acquire in the last one: so are everybody's. Pairs with itself. */
-	if (!m || atomic_fetch_sub_explicit(&m->refs, 1, memory_order_acq_rel) > 1)
-		return;
+	return atomic_fetch_sub_explicit(&m->refs, 1, memory_order_acq_rel) == 1;
+}
+
+void memtable_free(struct memtable *m)
+{
 	m->provider->unmap(m->provider, m->base, m->size);
 	free(m);
+}
+
+void memtable_unref(struct memtable *m)
+{
+	if (m && memtable_let_go(m))
+		memtable_free(m);
 }
 
 /* ---- nodes ---- */

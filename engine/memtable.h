@@ -16,7 +16,7 @@
 
 struct memtable;
 
-/* Where memtables get their memory. Calls come from the service thread (new) and any thread (free). */
+/* Where memtables get their memory. Calls come from any thread. */
 struct memory_provider {
 	/* @size bytes, page aligned, zero-filled; NULL with errno on failure. */
 	void *(*map)(struct memory_provider *p, size_t size);
@@ -29,6 +29,13 @@ extern struct memory_provider memory_provider_anonymous; /* mmap(MAP_ANONYMOUS) 
 int memtable_new(struct memory_provider *p, size_t capacity, uint64_t log_number, struct memtable **out);
 struct memtable *memtable_ref(struct memtable *m);
 void memtable_unref(struct memtable *m); /* NULL is fine; the last one unmaps */
+
+/*
+ * The same in two steps, for a thread that must not wait while the kernel takes megabytes back: true when @m (not NULL) has lost its last reference and
+ * somebody, anywhere, owes it memtable_free.
+ */
+bool memtable_let_go(struct memtable *m);
+void memtable_free(struct memtable *m);
 
 /* True when @count more entries with this many key and value bytes are sure to fit. */
 bool memtable_has_room(const struct memtable *m, uint32_t count, size_t key_bytes, size_t value_bytes);

@@ -60,10 +60,27 @@ void view_refresh(struct engine *e)
 	fresh = view_alloc(e);
 	if (!fresh)
 		return; /* the old one serves as well: it is complete */
-	pthread_mutex_lock(&e->lock);
+	/* A worker that holds the lock may have lost its core, on a busy machine for milliseconds: the next pass looks again. */
+	if (pthread_mutex_trylock(&e->lock)) {
+		view_unref(fresh);
+		return;
+	}
 	view_fill(fresh);
 	pthread_mutex_unlock(&e->lock);
 	view_install(e, fresh);
+}
+
+/* Under the lock. What nobody refers to any more is left to a worker: to unmap a large one takes a millisecond. */
+static void let_go(struct engine *e, struct memtable *m)
+{
+	if (!memtable_let_go(m))
+		return;
+	if (e->gone_count == ARRAY_SIZE(e->gone)) {
+		memtable_free(m);
+		return;
+	}
+	e->gone[e->gone_count++] = m;
+	engine_wake_jobs(e);
 }
 
 struct view *engine_view(struct engine *e)
@@ -80,13 +97,13 @@ void view_unref(struct view *v)
 	if (!v || --v->refs)
 		return;
 	e = v->engine;
-	if (v->version) {
+	if (v->version) { /* else nothing was filled in */
 		pthread_mutex_lock(&e->lock);
 		version_unref(v->version);
+		for (unsigned i = 0; i < v->immutable_count; i++)
+			let_go(e, v->immutables[i]);
+		let_go(e, v->mem);
 		pthread_mutex_unlock(&e->lock);
 	}
-	for (unsigned i = 0; i < v->immutable_count; i++)
-		memtable_unref(v->immutables[i]);
-	memtable_unref(v->mem);
 	free(v);
 }

@@ -94,6 +94,7 @@ static void switch_install(struct engine *e, struct memtable *fresh, uint64_t lo
 	e->immutables[e->immutable_count++] = (struct immutable){
 		.mem = e->mem, .ordinal = e->mem_ordinal, .next_log = log_number, .last = engine_last_sequence(e)};
 	e->next_log = NULL;
+	e->next_mem = NULL;
 	e->mem = fresh;
 	e->mem_ordinal++;
 	view_changed(e);
@@ -106,7 +107,7 @@ static void switch_install(struct engine *e, struct memtable *fresh, uint64_t lo
 /* Makes the memtable immutable and begins another of @arena bytes with its own log. */
 static int memtable_switch(struct engine *e, size_t arena, bool heed_l0, uint16_t *why)
 {
-	struct memtable *fresh = NULL;
+	struct memtable *ready, *fresh = NULL;
 	struct view *view = NULL;
 	struct wal_log *log;
 	int rc;
@@ -114,6 +115,7 @@ static int memtable_switch(struct engine *e, size_t arena, bool heed_l0, uint16_
 	pthread_mutex_lock(&e->lock);
 	rc = switch_obstacle(e, heed_l0, why);
 	log = e->next_log;
+	ready = e->next_mem;
 	if (rc == -EAGAIN)
 		engine_wake_jobs(e);
 	pthread_mutex_unlock(&e->lock);
@@ -124,7 +126,11 @@ static int memtable_switch(struct engine *e, size_t arena, bool heed_l0, uint16_
 	view = view_alloc(e);
 	if (!view)
 		return -ENOMEM;
-	rc = memtable_new(e->memory, arena, log->number, &fresh);
+	rc = 0;
+	if (arena <= memtable_capacity(ready))
+		fresh = ready;
+	else
+		rc = memtable_new(e->memory, arena, log->number, &fresh);
 	if (rc == 0) {
 		uint64_t number = log->number;
 
@@ -135,9 +141,10 @@ static int memtable_switch(struct engine *e, size_t arena, bool heed_l0, uint16_
 	if (rc < 0) {
 		if (rc == -EAGAIN) /* too many old logs still drain */
 			*why = DELAY_LOG;
-		memtable_unref(fresh);
 		view_unref(view);
 	}
+	if (fresh != ready) /* the one that is not in use; after a failure the ready one stays with its log */
+		memtable_unref(rc == 0 ? ready : fresh);
 	return rc;
 }
 
