@@ -6,6 +6,21 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
+void test_in_memory(void)
+{
+	const char *tmp = getenv("TMPDIR"), *name = tmp ? strrchr(tmp, '/') : NULL;
+	char path[256] = "/dev/shm";
+
+	if (access(path, W_OK))
+		return;
+	/* run.sh removes the folder of its run, whatever becomes of a test. */
+	if (name && !strncmp(name, "/shale-check.", 13) && strlen(name) < 100) {
+		snprintf(path, sizeof(path), "/dev/shm%s", name);
+		mkdir(path, 0755);
+	}
+	setenv("TMPDIR", path, 1);
+}
+
 char *in_dir(const char *dir, const char *name)
 {
 	static char path[4][1024];

@@ -7,6 +7,9 @@
 
 enum { STORED_MAX = 64 };
 
+/* Scratch directories lie in memory from now on, where there is such a place: thousands of opens, each with its syncs, need not reach a disk. */
+void test_in_memory(void);
+
 /* Files of a directory, in memory. */
 struct stored {
 	struct stored_file {

@@ -14,7 +14,6 @@
  */
 #include <stdio.h>
 #include <string.h>
-#include <unistd.h>
 
 #include "shm/error.h"
 #include "tests/engine/offline.h"
@@ -261,20 +260,13 @@ static void flip(struct world *w, const struct stored_file *f, size_t offset, un
 	world_abandon(w);
 }
 
-/* In memory, where there is such a place: ten thousand opens, each with its syncs. */
-static void use_memory(void)
-{
-	if (!access("/dev/shm", W_OK))
-		setenv("TMPDIR", "/dev/shm", 1);
-}
-
 START_TEST(bit_flips)
 {
 	const char *all = getenv("SHALE_FLIP_ALL"), *step_text = getenv("SHALE_FLIP_STEP");
 	size_t step = step_text ? strtoul(step_text, NULL, 10) : STEP;
 	struct world w;
 
-	use_memory();
+	test_in_memory();
 	world_init(&w, IO_BACKEND_POSIX);
 	w.options.table.block_bytes = 512;
 	w.options.wal_ring_bytes = 256 << 10;

@@ -72,8 +72,7 @@ static void write_many(unsigned count, uint64_t *seed)
 /* Tables in three levels, each key written and deleted several times, and a log. @filters: Bloom bits. */
 static void begin(uint64_t seed, unsigned filters)
 {
-	if (!access("/dev/shm", W_OK))
-		setenv("TMPDIR", "/dev/shm", 1);
+	test_in_memory();
 	writes = 0;
 	memset(now, 0, sizeof(now));
 	world_init(&w, IO_BACKEND_POSIX);
@@ -371,8 +370,7 @@ START_TEST(inputs_beside_outputs)
 	struct stored before = {0};
 	unsigned of;
 
-	if (!access("/dev/shm", W_OK))
-		setenv("TMPDIR", "/dev/shm", 1);
+	test_in_memory();
 	world_init(&w, IO_BACKEND_POSIX);
 	writes = 0;
 	memset(now, 0, sizeof(now));
