@@ -40,7 +40,7 @@ static void draw_weights(struct generator *g)
 	unsigned *w = g->weight;
 
 	w[OP_WRITE] = (unsigned)PICK(g, 200, 400, 800);
-	w[OP_GET] = (unsigned)PICK(g, 50, 400, 800);
+	w[OP_GET] = (unsigned)PICK(g, 100, 600, 1600);
 	w[OP_SCAN] = (unsigned)PICK(g, 2, 10, 20);
 	w[OP_HOLD] = (unsigned)PICK(g, 0, 4, 20);
 	w[OP_DROP] = (unsigned)PICK(g, 2, 10);
@@ -72,7 +72,7 @@ static void draw_islands(struct generator *g, struct sim_config *c)
 {
 	static const unsigned weight[OPS] = {
 		[OP_WRITE] = 100, [OP_GET] = 40,     [OP_SCAN] = 5, [OP_PUMP] = 20, [OP_POLL] = 40,
-		[OP_IO] = 100,	  [OP_RESUME] = 100, [OP_JOB] = 60, [OP_TICK] = 1,  [OP_FLUSH] = 100,
+		[OP_IO] = 100,	  [OP_RESUME] = 60,  [OP_JOB] = 60, [OP_TICK] = 1,  [OP_FLUSH] = 100,
 		[OP_HOLD] = 2,	  [OP_COMPACT] = 40, [OP_DROP] = 2,
 	};
 
@@ -84,7 +84,8 @@ static void draw_islands(struct generator *g, struct sim_config *c)
 	c->value[SET_L0_STOP] = 12;
 	g->islands = true;
 	g->cluster_every = 0;
-	g->inline_percent = (unsigned)PICK(g, 0, 20);
+	g->inline_percent =
+		(unsigned)PICK(g, 0, 20, 50); /* at 50 a flush often runs through while a merge stands still */
 	g->most = 2;
 	g->crash_every = 300;
 	memcpy(g->weight, weight, sizeof(weight));
@@ -122,9 +123,16 @@ void generator_init(struct generator *g, uint64_t seed, struct sim_config *confi
 	g->most = (unsigned)PICK(g, 1, 4, 12, 60);
 	g->sync_percent = (unsigned)PICK(g, 0, 10, 50);
 	g->power_percent = (unsigned)PICK(g, 0, 50, 80, 100);
-	g->crash_every = (unsigned)PICK(g, 20, 60, 150, 300, 1000);
+	g->crash_every = (unsigned)PICK(g, 20, 80, 200, 400, 1000);
+	/* A hundred tiny tables on seven levels are merged all the time, and show nothing that a dozen do not. */
+	if (config->value[SET_KEYS] * config->value[SET_VALUE_MAX] > 40000) {
+		config->value[SET_FILE_BYTES] = 16384;
+		config->value[SET_LEVEL1] = 65536;
+		config->value[SET_WRITE_BUFFER] = 65536;
+		g->most = g->most < 12 ? g->most : 12;
+	}
 	g->cluster_every = (unsigned)PICK(g, 0, 0, 10, 50);
-	g->left = PICK(g, 300, 1000, 2000, 6000);
+	g->left = PICK(g, 500, 2000, 3000, 6000);
 	draw_weights(g);
 	switch (draw(g, 12)) {
 	case 0:
