@@ -229,7 +229,8 @@ int region_read_stats(const struct region *r, struct region_stats *out)
 	return -EAGAIN;
 }
 
-int region_snapshot_take(struct region *r, uint64_t sequence, uint64_t session, uint64_t now_ns, uint64_t lease_until_ns)
+int region_snapshot_take(struct region *r, uint64_t sequence, uint64_t session, uint64_t now_ns,
+			 uint64_t lease_until_ns)
 {
 	for (int i = 0; i < REGION_SNAPSHOTS; i++) {
 		struct region_snapshot *s = &r->snapshots[i];

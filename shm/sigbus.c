@@ -23,7 +23,7 @@ struct guard {
 };
 
 static struct guard guards[GUARD_SLOTS];
-static uint32_t maybe_free;            /* no slot below this one is free: where to look. The service thread's */
+static uint32_t maybe_free;	     /* no slot below this one is free: where to look. The service thread's */
 static _Atomic uint32_t guards_used; /* slots below this have been used at some time; only grows */
 
 static struct guard *guard_of(uintptr_t addr)
