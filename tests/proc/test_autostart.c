@@ -132,7 +132,7 @@ static int racer(void *arg)
 {
 	int i = (int)(intptr_t)arg;
 	struct shale_db *db;
-	char key[16];
+	char key[24];
 
 	while (!atomic_load(&shared->go))
 		;
@@ -155,7 +155,7 @@ START_TEST(one_daemon_for_all)
 {
 	enum { N = 6 };
 	struct shale_db *db;
-	char key[16];
+	char key[24];
 	pid_t child[N], pid = 0;
 
 	begin();
