@@ -12,14 +12,11 @@
 static int assign(struct config *c, const char *where, const char *section, const char *name, const char *value,
 		  struct err_info *err)
 {
-	const struct key *k = NULL;
+	const struct config_key *k = config_key_find(section, name);
 	char allowed[256], why[128] = "";
 
-	for (unsigned i = 0; i < ARRAY_SIZE(keys) && !k; i++)
-		if (!strcmp(section, keys[i].section) && !strcmp(name, keys[i].name))
-			k = &keys[i];
 	if (!k) {
-		k = nearest(section, name);
+		k = config_key_nearest(section, name);
 		if (k)
 			return err_set(err, -SHALE_ECONFIG, "%sthere is no setting \"%s.%s\"; did you mean \"%s.%s\"?",
 				       where, section, name, k->section, k->name);
@@ -27,9 +24,9 @@ static int assign(struct config *c, const char *where, const char *section, cons
 			       "%sthere is no setting \"%s.%s\"; `shaled --explain-config` lists all of them", where,
 			       section, name);
 	}
-	if (parse_value(c, k, value, why))
+	if (config_value_parse(c, k, value, why))
 		return 0;
-	print_allowed(allowed, sizeof(allowed), k);
+	config_value_allowed(allowed, sizeof(allowed), k);
 	return err_set(err, -SHALE_ECONFIG, "%s%s.%s cannot be \"%.100s\": allowed is %s%s%s", where, section, name,
 		       value, allowed, *why ? "; " : "", why);
 }
@@ -125,7 +122,7 @@ int config_check(const struct config *c, struct err_info *err)
 	if (!is_power_of_two(c->ring_entries))
 		return err_set(err, -SHALE_ECONFIG,
 			       "service.ring_entries must be a power of two, as 64, 128 or 256 are");
-	if (c->turn_bytes / c->turn_requests < K)
+	if (c->turn_bytes / c->turn_requests < 1024)
 		return err_set(err, -SHALE_ECONFIG,
 			       "fairness.turn_bytes must be at least 1K for each of fairness.turn_requests: a request "
 			       "costs more than its bytes");
@@ -146,8 +143,8 @@ void config_default(struct config *c)
 	char why[128];
 
 	memset(c, 0, sizeof(*c));
-	for (unsigned i = 0; i < ARRAY_SIZE(keys); i++) {
-		bool ok = parse_value(c, &keys[i], keys[i].standard, why);
+	for (unsigned i = 0; i < CONFIG_KEYS; i++) {
+		bool ok = config_value_parse(c, &config_keys[i], config_keys[i].standard, why);
 
 		assert(ok);
 		(void)ok;
@@ -159,16 +156,16 @@ void config_write(const struct config *c, bool explain, FILE *out)
 	const char *section = "", *comment = explain ? "#" : "";
 	char value[1024], allowed[256];
 
-	for (unsigned i = 0; i < ARRAY_SIZE(keys); i++) {
-		const struct key *k = &keys[i];
+	for (unsigned i = 0; i < CONFIG_KEYS; i++) {
+		const struct config_key *k = &config_keys[i];
 
 		if (strcmp(section, k->section)) {
 			fprintf(out, "%s[%s]\n", i ? "\n" : "", k->section);
 			section = k->section;
 		}
-		print_value(c, k, value, sizeof(value));
+		config_value_print(c, k, value, sizeof(value));
 		if (explain) {
-			print_allowed(allowed, sizeof(allowed), k);
+			config_value_allowed(allowed, sizeof(allowed), k);
 			fprintf(out, "\n# %c%s.\n# Allowed: %s.\n", toupper((unsigned char)k->doc[0]), k->doc + 1,
 				allowed);
 		}

@@ -28,6 +28,8 @@ struct config_weights {
 	unsigned weight[CONFIG_UIDS];
 };
 
+enum { CONFIG_KEYS = 47 };
+
 enum window_kind { WINDOW_SHM, WINDOW_DIRECTORY };
 
 struct config {
