@@ -260,6 +260,7 @@ int engine_open(struct io_env *env, struct io_queue *queue, const struct engine_
 			options->l0_slowdown_trigger > 2 ? options->l0_slowdown_trigger - 2 : 0;
 	if (e->options.levels.l0_gather_files) /* a table takes less than its memtable, which has pointers */
 		e->options.levels.l0_file_bytes = e->options.write_buffer_bytes / 6 * 5;
+	atomic_store_explicit(&e->background_rate, options->background_rate, memory_order_relaxed);
 	e->sample_random = 1;
 	e->sample_left = 1 << 20;
 	pthread_mutex_init(&e->lock, NULL);

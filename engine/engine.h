@@ -51,6 +51,7 @@ struct engine_host {
 	void (*jobs_ready)(struct engine_host *h); /* engine_next_job may have something: wake workers */
 	void (*progress)(struct engine_host *h);   /* a job ended: stalled writes, flushes and compactions may go on: wake the service thread */
 	void (*log)(struct engine_host *h, int priority, const char *text); /* syslog priorities; a line without newline */
+	void (*recovering)(struct engine_host *h, const char *text); /* engine_open has got on: "replaying 000012.log: 14 of 64 MiB". May be NULL */
 	struct memory_provider *memory;            /* for memtables */
 	void *window;                              /* memory of the WAL window, wal_window_size(wal_ring_bytes) bytes; NULL: the heap */
 	size_t window_size;
@@ -234,6 +235,11 @@ bool engine_retry(struct engine *e);
 
 /* There are compactions set aside. Any thread. */
 bool engine_set_aside(struct engine *e);
+
+/*
+ * Changes options of the running engine: background_rate, and tombstone_percent, which counts the tables that are there anew. Any thread.
+ */
+void engine_tune(struct engine *e, uint64_t background_rate, unsigned tombstone_percent);
 
 /* ---- looking ---- */
 

@@ -88,6 +88,7 @@ struct engine {
 	_Atomic unsigned l0_files;   /* relaxed: a hint for pacing */
 	_Atomic int
 		failed; /* sticky: 0 or the negative code that stopped the engine; relaxed, words are under the lock */
+	_Atomic uint64_t background_rate; /* options.background_rate, until engine_tune; relaxed */
 	_Atomic int paused; /* -ENOSPC and the like: background work waits for engine_retry; relaxed */
 	_Atomic bool
 		switch_wanted; /* a manual compaction waits for a memtable switch: release in manual.c, acquire in engine_pump */

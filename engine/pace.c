@@ -19,11 +19,12 @@ static bool must_hurry(const struct engine *e)
 
 void pace(struct engine *e, struct io_queue *q, uint64_t bytes)
 {
-	uint64_t now, until, cost;
+	/* Relaxed: a number that engine_tune may change; what is paid for already was at the old rate. */
+	uint64_t rate = atomic_load_explicit(&e->background_rate, memory_order_relaxed), now, until, cost;
 
-	if (!e->options.background_rate)
+	if (!rate)
 		return;
-	cost = (uint64_t)((double)bytes * 1e9 / (double)e->options.background_rate);
+	cost = (uint64_t)((double)bytes * 1e9 / (double)rate);
 	now = io_now_ns(e->env);
 	pthread_mutex_lock(&e->lock);
 	if (e->pace_paid + CREDIT_NS < now)

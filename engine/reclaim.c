@@ -104,6 +104,16 @@ struct compaction *reclaim_next(struct engine *e)
 	return c;
 }
 
+void engine_tune(struct engine *e, uint64_t background_rate, unsigned tombstone_percent)
+{
+	atomic_store_explicit(&e->background_rate, background_rate, memory_order_relaxed);
+	pthread_mutex_lock(&e->lock);
+	e->options.levels.tombstone_percent = e->versions.options.tombstone_percent = tombstone_percent;
+	version_count_dead(e->versions.current);
+	engine_wake_jobs(e);
+	pthread_mutex_unlock(&e->lock);
+}
+
 bool reclaim_waiting(const struct engine *e)
 {
 	for (unsigned level = 0; level < LEVELS; level++) {

@@ -23,6 +23,7 @@
 #include "engine/log_exam.h"
 #include "engine/kill_point.h"
 
+#include <stdarg.h>
 #include <stdio.h>
 #include <stdlib.h>
 
@@ -35,6 +36,8 @@ struct listing {
 	int rc;
 	char impossible[FILE_NAME_MAX]; /* a name whose number is */
 };
+
+enum { TELL_BYTES = 1 << 20 }; /* of log between two words about it */
 
 struct replay {
 	struct engine *engine;
@@ -50,6 +53,21 @@ struct replay {
 	uint64_t bad_log; /* its record failed; 0: none */
 	bool ended;	  /* later logs are not applied */
 };
+
+/* For whoever waits for the open, and wants to know that it gets on. */
+static void tell(struct engine *e, const char *fmt, ...) __attribute__((format(printf, 2, 3)));
+static void tell(struct engine *e, const char *fmt, ...)
+{
+	char text[128];
+	va_list args;
+
+	if (!e->host->recovering)
+		return;
+	va_start(args, fmt);
+	vsnprintf(text, sizeof(text), fmt, args);
+	va_end(args);
+	e->host->recovering(e->host, text);
+}
 
 /* ---- looking ---- */
 
@@ -146,6 +164,7 @@ static void look_at_tables(struct engine *e, struct io_queue *q, struct engine_r
 			struct err_info why = {0};
 			struct table *t = NULL;
 
+			tell(e, "looking at table %06llu", (unsigned long long)m->number);
 			if (table_open(e->env, q, m->number, m->size, &t, &why) == 0) {
 				table_unref(t);
 				continue;
@@ -216,6 +235,7 @@ static int replay_flush(struct replay *r, struct err_info *err)
 	rc = flush_build(r->engine, r->queue, r->mem, NULL, &meta, &did, err);
 	if (rc < 0)
 		return rc;
+	tell(r->engine, "wrote table %llu of what was replayed", (unsigned long long)r->found->tables_written + 1);
 	memtable_unref(r->mem);
 	r->mem = NULL;
 	if (!meta)
@@ -298,6 +318,7 @@ static int replay_records(struct replay *r, uint64_t number, uint64_t size, stru
 			  struct err_info *err)
 {
 	struct slice record;
+	uint64_t told = 0;
 	bool first = true;
 	int rc;
 
@@ -315,6 +336,11 @@ static int replay_records(struct replay *r, uint64_t number, uint64_t size, stru
 		if (rc < 0)
 			return rc;
 		r->found->records++;
+		if (log_reader_end_offset(reader) - told >= TELL_BYTES) {
+			told = log_reader_end_offset(reader);
+			tell(r->engine, "replaying %06llu.log: %llu of %llu MiB", (unsigned long long)number,
+			     (unsigned long long)(told >> 20), (unsigned long long)(size >> 20));
+		}
 	}
 	r->found->log_bytes += log_reader_end_offset(reader);
 	if (rc == -SHALE_ECORRUPT && PLANT("stale-tail")) {
@@ -526,6 +552,7 @@ static int recover_all(struct replay *r, struct wal_log **log_out, struct err_in
 	struct engine *e = r->engine;
 	int rc = look(e, &r->list, err);
 
+	tell(e, "reading the MANIFEST");
 	if (rc == 0)
 		rc = open_versions(e, r->queue, &r->list, r->found, err);
 	if (rc < 0)
@@ -533,6 +560,7 @@ static int recover_all(struct replay *r, struct wal_log **log_out, struct err_in
 	version_set_number_used(&e->versions, r->list.highest);
 	r->known = engine_last_sequence(e);
 	if (!r->found->created) {
+		tell(e, "completing the log");
 		rc = recover_window(r, err);
 		if (rc == 0)
 			rc = replay_all(r, err);
