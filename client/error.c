@@ -55,7 +55,7 @@ static const char *next_step(int code)
 	case -EROFS:
 		return "; this session may only read: see the access rules in shaled.conf";
 	case -E2BIG:
-		return "; see limits.max_key and limits.max_request in shaled.conf";
+		return "; see limits.max_key, limits.max_request and limits.max_batch_records in shaled.conf";
 	case -ETIMEDOUT:
 		return "; the deadline passed in the daemon";
 	case -SHALE_EFAILED:

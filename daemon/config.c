@@ -229,6 +229,7 @@ void config_engine_options(const struct config *c, struct engine_options *out)
 	o.l0_slowdown_trigger = (unsigned)c->l0_slowdown;
 	o.l0_stop_trigger = (unsigned)c->l0_stop;
 	o.limits.max_key = c->max_key;
+	o.limits.max_count = (uint32_t)c->max_batch_records;
 	o.limits.max_value = c->max_request;
 	o.max_batch_bytes = c->max_request;
 	o.create_if_missing = c->create_if_missing;

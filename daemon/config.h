@@ -28,7 +28,7 @@ struct config_weights {
 	unsigned weight[CONFIG_UIDS];
 };
 
-enum { CONFIG_KEYS = 47 };
+enum { CONFIG_KEYS = 48 };
 
 enum window_kind { WINDOW_SHM, WINDOW_DIRECTORY };
 
@@ -44,7 +44,7 @@ struct config {
 	/* wal */
 	uint64_t wal_ring, wal_window; /* enum window_kind */
 	/* limits */
-	uint64_t max_key, max_request, sessions, sessions_per_uid, memory_per_uid, snapshots, handshake_ms;
+	uint64_t max_key, max_request, max_batch_records, sessions, sessions_per_uid, memory_per_uid, snapshots, handshake_ms;
 	uint64_t snapshots_per_uid, snapshot_lease, in_flight_per_uid, write_rate_per_uid;
 	/* fairness */
 	uint64_t turn_requests, turn_bytes;

@@ -76,6 +76,8 @@ const struct config_key config_keys[] = {
 	{"wal", "window", T_CHOICE, AT_START, AT(wal_window), "shm", 0, 0, windows,
 	 "where that memory lies: shared memory, or a file in the database directory where /dev/shm does not outlive "
 	 "the daemon"},
+	{"limits", "max_batch_records", T_COUNT, AT_START, AT(max_batch_records), "131072", 1, UINT32_MAX, NULL,
+	 "records of one batch: while they are inserted, other writes wait"},
 	{"limits", "max_key", T_SIZE, AT_START, AT(max_key), "64K", 16, 16 * M, NULL, "longest key"},
 	{"limits", "max_request", T_SIZE, AT_START, AT(max_request), "65M", 4 * K, 1 * G, NULL,
 	 "largest write as it is encoded (a value of 64M fits the default); one that wal.ring cannot hold keeps "

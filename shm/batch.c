@@ -47,6 +47,8 @@ int batch_check(struct slice batch, const struct batch_limits *limits, struct ba
 	if (batch.size < BATCH_HEADER_SIZE)
 		return -EBADMSG;
 	info.count = batch_count(batch.data);
+	if (limits && limits->max_count && info.count > limits->max_count)
+		return -E2BIG;
 	p = batch.data + BATCH_HEADER_SIZE;
 	end = batch.data + batch.size;
 	for (uint32_t i = 0; i < info.count; i++) {

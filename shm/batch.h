@@ -57,6 +57,7 @@ void batch_set_count(unsigned char *batch, uint32_t count);
 struct batch_limits {
 	size_t max_key;   /* bytes */
 	size_t max_value; /* bytes */
+	uint32_t max_count; /* records; 0: as many as there are */
 };
 
 /* What validation found, so that no second pass is needed to size a memtable insert. */
@@ -70,8 +71,8 @@ struct batch_info {
  * batch_check - walk every record of a *private* copy of a batch; nothing may change it meanwhile.
  *
  * Returns 0 and fills *@info_out (may be NULL); -EBADMSG when the bytes are no well-formed batch (short header,
- * unknown type, a length past the end, a count that does not match, trailing bytes); -E2BIG when a key or a value
- * is past @limits (may be NULL: no limit).
+ * unknown type, a length past the end, a count that does not match, trailing bytes); -E2BIG when a key, a value or
+ * the number of records is past @limits (may be NULL: no limit).
  */
 int batch_check(struct slice batch, const struct batch_limits *limits, struct batch_info *info_out);
 

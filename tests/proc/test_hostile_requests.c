@@ -218,7 +218,7 @@ START_TEST(millions_of_records)
 	uint64_t served = 0;
 	char key[16];
 
-	scene_begin(&s, NULL);
+	scene_begin(&s, "limits.max_batch_records=2000000", NULL);
 	hello.arena_size = 32 << 20;
 	ck_ok(raw_try(s.d.socket, &hello, &r));
 	raw_open(s.d.socket, &reader);
@@ -235,6 +235,8 @@ START_TEST(millions_of_records)
 		served++;
 	}
 	ck_assert_int_eq(raw_take(&r).res, 0);
+	batch_set_count(r.arena, 2000001); /* refused by its number alone */
+	ck_assert_int_eq(raw_call(&r, (struct sqe){.op = OP_WRITE, .in_len = (uint32_t)(p - r.arena)}), -E2BIG);
 	ck_assert_msg(served > 20, "%llu calls were served meanwhile", (unsigned long long)served);
 	raw_close(&r);
 	raw_close(&reader);

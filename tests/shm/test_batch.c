@@ -190,5 +190,22 @@ START_TEST(limits_hold)
 }
 END_TEST
 
+/* Many tiny records are few bytes and much work: their number has a limit of its own. 0 is none. */
+START_TEST(number_of_records_is_limited)
+{
+	unsigned char buf[128], *p = batch_begin(buf);
+
+	for (unsigned i = 0; i < 5; i++)
+		p = batch_append_delete(p, slice_str("k"));
+	batch_set_count(buf, 5);
+	for (uint32_t most = 0; most < 8; most++) {
+		const struct batch_limits limits = {.max_key = 8, .max_value = 16, .max_count = most};
+		int rc = batch_check(slice_of(buf, (size_t)(p - buf)), &limits, NULL);
+
+		ck_assert_int_eq(rc, most == 0 || most >= 5 ? 0 : -E2BIG);
+	}
+}
+END_TEST
+
 TEST_MAIN("batch", 30, encoding_is_leveldbs, round_trip, every_truncation_is_refused, hostile_bytes_stay_inside,
-	  unknown_type_is_refused, limits_hold)
+	  unknown_type_is_refused, limits_hold, number_of_records_is_limited)
