@@ -1,7 +1,8 @@
 /*
  * shalectl.h - what the parts of shalectl share: the parsed command line, how answers and failures go out.
  *
- *	main.c     options, the command table, help
+ *	main.c     the way in and out, words for failures
+ *	commands.c the tables of verbs and options; parse.c help.c completion.c follow them
  *	keys.c     get put del scan            through libshale
  *	admin.c    ping flush version          through libshale
  *	compact.c  compact                     through libshale, with progress from the region
@@ -41,23 +42,13 @@ struct ctl {
 	bool json;
 	unsigned timeout_ms;
 	/* options of single verbs */
-	bool sync, hex, reverse, keys_only, no_wait, has_level, yes, dry_run, keep_older;
+	bool sync, hex, reverse, keys_only, no_wait, has_level, yes, dry_run, keep_older, scdoc;
 	int level;
 	const char *from, *to, *prefix;
 	uint64_t limit, pid;
 	/* operands after the verb */
 	char **args;
 	int nargs;
-};
-
-/* One verb. */
-struct command {
-	const char *name;
-	const char *args; /* as shown in the help */
-	int min_args, max_args;
-	const char *options; /* letters of the verb's own options in option_table */
-	const char *help;
-	int (*run)(struct ctl *ctl);
 };
 
 int cmd_get(struct ctl *ctl);
