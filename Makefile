@@ -43,7 +43,7 @@ ALL_CFLAGS := -std=gnu17 -D_GNU_SOURCE -I. $(WARNINGS) -fPIC -fvisibility=hidden
 ALL_LDFLAGS := -pthread -Wl,--gc-sections $(LDFLAGS_$(BUILD)) $(LDFLAGS)
 
 ENGINE_LIBS := -luring -lisal -lzstd -lsnappy
-DAEMON_LIBS := $(ENGINE_LIBS) -linih
+DAEMON_LIBS := $(ENGINE_LIBS) -linih -lsystemd
 ifeq ($(BUILD),release)
 DAEMON_LIBS += -ljemalloc
 endif
@@ -246,13 +246,15 @@ libdir     := $(DESTDIR)$(PREFIX)/lib
 includedir := $(DESTDIR)$(PREFIX)/include
 docdir     := $(DESTDIR)$(PREFIX)/share/doc/shale
 mandir     := $(DESTDIR)$(PREFIX)/share/man/man3
+compdir    := $(DESTDIR)$(PREFIX)/share/bash-completion/completions
 installed  := $(bindir)/shaled $(bindir)/shalectl $(bindir)/shale-run $(bindir)/shale-bench \
 	$(libdir)/libshale.so $(libdir)/libshale.so.$(SOVERSION) $(libdir)/libshale.a $(libdir)/pkgconfig/shale.pc \
-	$(includedir)/shale.h
+	$(includedir)/shale.h $(compdir)/shalectl
 
 install: all man
-	install -d $(bindir) $(libdir)/pkgconfig $(includedir) $(docdir)/examples
+	install -d $(bindir) $(libdir)/pkgconfig $(includedir) $(docdir)/examples $(compdir)
 	install -m 755 $(addprefix $(OUT)/,shaled shalectl shale-run shale-bench) $(bindir)
+	$(OUT)/shalectl completion bash >$(compdir)/shalectl
 	install -m 755 $(OUT)/libshale.so.$(SOVERSION) $(libdir)
 	ln -sf libshale.so.$(SOVERSION) $(libdir)/libshale.so
 	install -m 644 $(OUT)/libshale.a $(libdir)

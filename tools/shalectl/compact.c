@@ -1,89 +1,76 @@
 /*
- * compact.c - compactions from the shell: a range, a level, with a bar that shows how far it is, and Ctrl-C to end it.
+ * compact.c - compactions from the shell: a range, a level, with how far it is from the stats page, and Ctrl-C to end it.
  *
- * The bar is drawn from the stats page on standard error, when that is a terminal. A compaction has no length that could be known before: the
- * whole is what it would read if nothing were dropped on the way, so the bar may end early, and never goes back.
+ * A compaction has no length that could be known before: the whole is what it would read if nothing were dropped on the way, so the bar may end
+ * early, and never goes back.
  */
 #include <errno.h>
-#include <signal.h>
-#include <unistd.h>
 
 #include "shm/error.h"
 #include "tools/shalectl/picture.h"
+#include "tools/shalectl/progress.h"
 
-static volatile sig_atomic_t interrupted;
-
-static void on_interrupt(int signal)
-{
-	(void)signal;
-	interrupted = 1;
-}
-
-struct bar {
+struct watch {
+	struct progress progress;
 	struct region region;
-	bool shown;
-	double done;
+	bool looking; /* the region is open */
 };
-
-static void draw(struct bar *b)
-{
-	static const char full[] = "########################################";
-	const int width = (int)sizeof(full) - 1;
-	struct region_stats s;
-	char done[32], total[32];
-
-	if (region_read_stats(&b->region, &s) < 0)
-		return;
-	if (s.manual.bytes_total) {
-		double now = (double)s.manual.bytes_done / (double)s.manual.bytes_total;
-
-		b->done = now > b->done ? now : b->done;
-	}
-	b->done = b->done > 1 ? 1 : b->done;
-	fprintf(stderr, "\r[%-*.*s] %3.0f%%  level %u of %u, %s of about %s\033[K", width, (int)(b->done * width), full,
-		100 * b->done, (unsigned)s.manual.level, (unsigned)s.manual.last_level,
-		size_text(s.manual.bytes_done, done), size_text(s.manual.bytes_total, total));
-	fflush(stderr);
-}
 
 static int watch(void *context)
 {
-	struct bar *b = context;
+	struct watch *w = context;
+	struct region_stats s;
+	char step[64];
 
-	if (b->shown)
-		draw(b);
-	return interrupted;
+	if (w->looking && progress_due(&w->progress) && region_read_stats(&w->region, &s) == 0 && s.manual.requests) {
+		snprintf(step, sizeof(step), "level %u of %u", (unsigned)s.manual.level, (unsigned)s.manual.last_level);
+		progress_show(&w->progress, s.manual.bytes_done, s.manual.bytes_total, "step", step);
+	}
+	return progress_interrupted();
 }
 
-static int bar_open(struct ctl *ctl, struct bar *b)
+static int watch_open(struct ctl *ctl, struct watch *w)
 {
 	struct picture p = {0};
 	int code;
 
-	if (!isatty(STDERR_FILENO))
+	progress_begin(&w->progress, ctl);
+	if (!w->progress.bar && !w->progress.json)
 		return EXIT_OK;
 	code = take_picture(ctl, &p);
 	if (code == EXIT_OK) {
-		b->region = p.region;
-		b->shown = true;
+		w->region = p.region;
+		w->looking = true;
 	}
 	return code;
 }
 
-static void bar_close(struct bar *b)
+static void watch_close(struct watch *w)
 {
-	if (!b->shown)
-		return;
-	fputs("\r\033[K", stderr);
-	region_close(&b->region, false);
+	progress_clear(&w->progress);
+	if (w->looking)
+		region_close(&w->region, false);
+}
+
+static int tell(struct ctl *ctl, struct shale_db *db, int rc)
+{
+	if (rc == -ECANCELED)
+		complain("cancelled; what was compacted until then stays so");
+	else if (rc < 0)
+		return ctl_failed(db, "compact", rc);
+	if (ctl->json)
+		print_json(json_pack("{s:{s:s}}", "summary", "result",
+				     rc < 0	    ? "cancelled"
+				     : ctl->no_wait ? "begun"
+						    : "done"));
+	return rc < 0 ? EXIT_FAILED : ctl_finish_output();
 }
 
 int cmd_compact(struct ctl *ctl)
 {
 	struct shale_compact_options options = SHALE_COMPACT_OPTIONS_INIT;
 	const char *start = ctl->nargs > 0 ? ctl->args[0] : ctl->from, *limit = ctl->nargs > 1 ? ctl->args[1] : ctl->to;
-	struct sigaction action = {.sa_handler = on_interrupt};
-	struct bar bar = {0};
+	struct watch w = {0};
 	struct shale_db *db;
 	int code, rc;
 
@@ -91,29 +78,23 @@ int cmd_compact(struct ctl *ctl)
 		complain("the range is given twice; leave --from and --to out");
 		return EXIT_USAGE;
 	}
-	code = ctl->no_wait ? EXIT_OK : bar_open(ctl, &bar);
+	code = ctl->no_wait ? EXIT_OK : watch_open(ctl, &w);
 	if (code == EXIT_OK)
 		code = ctl_open(ctl, false, &db);
 	if (code != EXIT_OK) {
-		bar_close(&bar);
+		watch_close(&w);
 		return code;
 	}
 	options.no_wait = ctl->no_wait;
 	options.one_level = ctl->has_level;
 	options.level = ctl->level;
 	if (!ctl->no_wait) {
-		sigaction(SIGINT, &action, NULL);
 		options.watch = watch;
-		options.watch_context = &bar;
+		options.watch_context = &w;
 	}
 	rc = shale_compact(db, &options, start, start ? strlen(start) : 0, limit, limit ? strlen(limit) : 0);
-	bar_close(&bar);
-	if (rc == -ECANCELED) {
-		complain("cancelled; what was compacted until then stays so");
-		code = EXIT_FAILED;
-	} else if (rc < 0) {
-		code = ctl_failed(db, "compact", rc);
-	}
+	watch_close(&w);
+	code = tell(ctl, db, rc);
 	shale_close(db);
 	return code;
 }

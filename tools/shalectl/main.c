@@ -60,7 +60,8 @@ int ctl_finish_output(void)
 {
 	if (fflush(stdout) == 0 && !ferror(stdout))
 		return EXIT_OK;
-	complain("writing the answer: %m");
+	if (errno != EPIPE) /* who closed the pipe wants no more words either */
+		complain("writing the answer: %m");
 	return EXIT_FAILED;
 }
 

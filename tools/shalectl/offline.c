@@ -1,74 +1,36 @@
 /*
  * offline.c - a database directory without its daemon: the lock, findings as lines, how far it is, Ctrl-C.
  *
- * Findings go to stdout: in words, or with --json as one object a line, {"finding": …}; with --json also {"progress": …} twice a second.
+ * Findings go to stdout: in words, or with --json as one object a line, {"finding": …}; how far it is is told by progress.c.
  */
 #include "tools/shalectl/offline.h"
 
 #include <fcntl.h>
 #include <inttypes.h>
-#include <signal.h>
 #include <stdlib.h>
 #include <sys/resource.h>
 #include <unistd.h>
 
-#include "shm/park.h"
 #include "shm/segment.h"
 
 enum { QUEUE_DEPTH = 32 };
-static const uint64_t SHOW_NS = UINT64_C(200000000), SHOW_JSON_NS = UINT64_C(500000000);
 static const size_t KEY_SHOWN = 80;
-
-static volatile sig_atomic_t interrupted;
-
-static void on_interrupt(int signal)
-{
-	(void)signal;
-	interrupted = 1;
-}
 
 /* ---- how far ---- */
 
 void offline_bar_clear(struct offline *o)
 {
-	if (o->bar)
-		fputs("\r\033[K", stderr);
-}
-
-static void draw(struct offline *o, const char *file)
-{
-	static const char full[] = "########################################";
-	const int width = (int)sizeof(full) - 1;
-	double part = o->exam.total ? (double)o->done / (double)o->exam.total : 0;
-	char done[32], total[32];
-
-	part = part > 1 ? 1 : part;
-	fprintf(stderr, "\r[%-*.*s] %3.0f%%  %s of about %s, %s\033[K", width, (int)(part * width), full, 100 * part,
-		size_text(o->done, done), size_text(o->exam.total, total), file);
-	fflush(stderr);
+	progress_clear(&o->progress);
 }
 
 static int progress(struct exam *x, const char *file, uint64_t bytes)
 {
 	struct offline *o = container_of(x, struct offline, exam);
-	uint64_t now;
 
 	o->done += bytes;
-	if (interrupted)
+	if (progress_interrupted())
 		return -ECANCELED;
-	if (!o->bar && !o->ctl->json)
-		return 0;
-	now = monotonic_ns();
-	if (now - o->shown_ns < (o->bar ? SHOW_NS : SHOW_JSON_NS))
-		return 0;
-	o->shown_ns = now;
-	if (o->bar) {
-		draw(o, file);
-		return 0;
-	}
-	print_json(json_pack("{s:{s:I,s:I,s:s}}", "progress", "bytes", (json_int_t)o->done, "of_about",
-			     (json_int_t)x->total, "file", file));
-	fflush(stdout);
+	progress_show(&o->progress, o->done, o->exam.total, "file", file);
 	return 0;
 }
 
@@ -186,7 +148,6 @@ int offline_failed(struct offline *o, int rc, const struct err_info *err)
 
 int offline_open(struct ctl *ctl, const char *verb, struct offline *o)
 {
-	struct sigaction action = {.sa_handler = on_interrupt};
 	struct err_info err = {0};
 	struct rlimit files;
 	int rc;
@@ -213,10 +174,8 @@ int offline_open(struct ctl *ctl, const char *verb, struct offline *o)
 	}
 	o->exam.found = found;
 	o->exam.progress = progress;
-	o->bar = !ctl->json && isatty(STDERR_FILENO);
-	o->shown_ns = monotonic_ns();
 	o->window = window_left(o->exam.env);
-	sigaction(SIGINT, &action, NULL);
+	progress_begin(&o->progress, ctl);
 	return EXIT_OK;
 }
 

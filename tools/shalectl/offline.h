@@ -5,17 +5,16 @@
 #define SHALE_SHALECTL_OFFLINE_H
 
 #include "engine/exam.h"
-#include "tools/shalectl/shalectl.h"
+#include "tools/shalectl/progress.h"
 
 /* A directory that is ours: LOCK held until offline_close. */
 struct offline {
 	struct exam exam;
 	struct ctl *ctl;
 	const char *verb;
-	bool bar;          /* a terminal shows how far it is */
+	struct progress progress;
 	bool quiet;        /* findings are counted, not printed */
 	uint64_t done;     /* bytes looked at */
-	uint64_t shown_ns; /* when the bar or the last progress line was */
 	bool window;       /* a killed shaled left acknowledged writes in memory: logs are not complete without them */
 };
 

@@ -8,6 +8,7 @@
 
 #include <fcntl.h>
 #include <inttypes.h>
+#include <signal.h>
 #include <sys/sendfile.h>
 #include <sys/stat.h>
 #include <unistd.h>
@@ -206,6 +207,7 @@ int cmd_repair(struct ctl *ctl)
 		offline_close(&o);
 		return EXIT_USAGE;
 	}
+	signal(SIGPIPE, SIG_IGN); /* a reader who goes away must not end it half-way */
 	m.offline = &o;
 	m.dir = io_env_dirfd(o.exam.env);
 	m.options.keep_logs = o.window;

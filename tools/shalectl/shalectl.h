@@ -6,6 +6,7 @@
  *	keys.c     get put del scan            through libshale
  *	admin.c    ping flush version          through libshale
  *	compact.c  compact                     through libshale, with progress from the region
+ *	progress.c                             how far long work is; Ctrl-C
  *	status.c levels.c jobs.c explain.c     from the region alone, so that they work while the daemon hangs; the verbs
  *	                                       of these names, and stats
  *	clients.c                              from the region, too: clients, snapshots
@@ -80,7 +81,7 @@ int ctl_open(struct ctl *ctl, bool read_only, struct shale_db **db_out);
 /* Says why a call failed and returns the exit code for it. */
 int ctl_failed(struct shale_db *db, const char *what, int rc);
 
-/* EXIT_OK, or EXIT_FAILED with a word when stdout did not take all (a full disk, a closed pipe). */
+/* EXIT_OK, or EXIT_FAILED when stdout did not take all: with a word for a full disk, without for a pipe that its reader closed. */
 int ctl_finish_output(void);
 
 /* ---- text.c ---- */
