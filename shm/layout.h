@@ -4,7 +4,7 @@
  * Two kinds of segment are mapped by clients:
  *
  *	region    written by the daemon, read-only for any client: header, last sequence, snapshot table,
- *	          session table, stats page
+ *	          session table, stats page, recent events
  *	channel   one per session, written by that client and the daemon:
  *
  *	          page 0   channel_const    daemon writes once, before the hand-over
@@ -26,9 +26,10 @@
 #include <stdatomic.h>
 
 #include "shm/base.h"
+#include "shm/histogram.h"
 
 enum {
-	SHM_ABI = 3,
+	SHM_ABI = 4,
 	SHM_PAGE = 4096,
 	SHM_LINE = 64,
 };
@@ -197,6 +198,7 @@ enum {
 	REGION_REASONS = 8, /* why a job ran: names are in the stats page */
 	REGION_RUNNING = 16, /* jobs listed while they run */
 	REGION_LAST_JOBS = 64,
+	REGION_EVENTS = 128, /* rows of the table of events: the last so many */
 };
 
 /* First page. Constant after creation, except for state and heartbeat. Written by the daemon only. */
@@ -213,6 +215,8 @@ struct region_header {
 	uint64_t started_realtime_ns;
 	char database[1024]; /* absolute path, NUL-terminated */
 	char version[32];
+	uint64_t events_off;
+	char socket[1024]; /* absolute path where clients connect, NUL-terminated; set before the state leaves REGION_STARTING */
 	_Alignas(SHM_LINE) _Atomic uint32_t state; /* enum region_state */
 	_Alignas(SHM_LINE) _Atomic uint64_t heartbeat_ns; /* CLOCK_MONOTONIC of the loop's last pass before it parked or published */
 	/* The newest sequence visible to readers; on its own line. release after the memtable insert. */
@@ -302,6 +306,36 @@ struct region_settings {
 	uint64_t compaction_workers, tombstone_percent, background_rate;
 };
 
+/* Operations, as their times are told apart. */
+enum region_op {
+	REGION_OP_GET,
+	REGION_OP_WRITE,
+	REGION_OP_SYNC_WRITE, /* with SQE_SYNC: answered when it is on the disk */
+	REGION_OP_SCAN,       /* one chunk */
+	REGION_OP_MULTIGET,
+	REGION_OP_JOB,        /* flush, compact, and whatever else waits for background work */
+	REGION_OP_OTHER,
+	REGION_OPS = 8,       /* one row to spare */
+};
+
+/* What a request can wait for, once it is taken from its ring. */
+enum region_part {
+	REGION_PART_READ,  /* blocks from the disk, each round of them */
+	REGION_PART_STALL, /* in line, for the engine, the log's room or its user's share */
+	REGION_PART_SYNC,  /* the fdatasync that covers it, and the one before that */
+	REGION_PART_JOB,   /* a flush or a compaction */
+	REGION_PARTS,
+};
+
+/* Why a connection was refused. */
+enum region_refusal {
+	REGION_REFUSED_ACCESS,   /* its user may not */
+	REGION_REFUSED_QUOTA,    /* its user, or all together, have as much as they may */
+	REGION_REFUSED_PROTOCOL, /* it is no libshale of this release */
+	REGION_REFUSED_OTHER,    /* too late, too many at once, no memory, the daemon is ending */
+	REGION_REFUSALS,
+};
+
 struct region_stats {
 	uint64_t published_monotonic_ns;
 	uint64_t uptime_ns;
@@ -334,6 +368,25 @@ struct region_stats {
 	uint64_t debt_bytes;                         /* over the targets of their levels */
 	double write_amplification;                  /* table bytes written for each byte flushed; 0: nothing was */
 	double space_amplification;                  /* bytes of all tables for each of the largest sorted run; 0: no tables */
+	/*
+	 * Times. From being taken from the ring to the answer: a request that never waited counts with the length of the pass that took and answered it, so with
+	 * an upper bound; one that waited with its own time, from the beginning of the pass that took it.
+	 */
+	struct histogram op_times[REGION_OPS];       /* enum region_op */
+	struct histogram part_times[REGION_PARTS];   /* enum region_part */
+	struct histogram wal_sync_times;             /* each fdatasync of the log by itself */
+	struct histogram pass_times;                 /* passes of the service loop that had something to do */
+	uint64_t failed[REGION_OPS];                 /* answered with a negative code */
+	uint64_t refused[REGION_REFUSALS];           /* connections; enum region_refusal */
+	uint64_t snapshots_ousted;                   /* whose lease ended */
+	uint64_t stalls;                             /* times that writes began to wait */
+	/* the log's window */
+	uint64_t wal_appended, wal_drained, wal_synced; /* positions, in bytes of one stream */
+	uint64_t wal_ring;                           /* bytes of the window that is in use */
+	/* memory of the process, as jemalloc counts it; 0: it is not linked. And of its file system; 0: unknown */
+	uint64_t heap_allocated, heap_resident;
+	uint64_t disk_free, disk_size;               /* bytes; free: for the daemon's user */
+	uint64_t measured_monotonic_ns;              /* when those four were looked at */
 	struct region_manual manual;
 	struct region_settings settings;
 	char reason_names[REGION_REASONS][16];
@@ -343,6 +396,44 @@ struct region_stats {
 	struct region_level level[REGION_LEVELS];
 	char io_backend[160];   /* name, and why a fall-back was taken */
 	char last_error[512];   /* empty when all is well */
+};
+
+/*
+ * One recent event. Row number % REGION_EVENTS holds event `number`, which counts from 1. Written by the daemon, one thread at a time (region_add_event): number 0 while
+ * the row is being written. Readers find the row of the newest and go back (region_read_event).
+ */
+struct region_event {
+	uint64_t number;
+	uint64_t realtime_ns;
+	uint32_t kind;     /* enum region_event_kind */
+	uint32_t severity; /* as in syslog: 3 error, 4 warning, 5 notice, 6 info */
+	char text[232];
+};
+
+enum region_event_kind {
+	REGION_EVENT_STARTED = 1,
+	REGION_EVENT_RECOVERED = 2,    /* what the start found */
+	REGION_EVENT_STALL_BEGUN = 3,  /* writes have waited for a tenth of a second */
+	REGION_EVENT_STALL_ENDED = 4,
+	REGION_EVENT_JOB_FAILED = 5,   /* flush, compaction, … */
+	REGION_EVENT_PAUSED = 6,       /* background work waits: a full disk, or what the system is short of */
+	REGION_EVENT_RESUMED = 7,
+	REGION_EVENT_SET_ASIDE = 8,    /* a compaction whose tables cannot be read */
+	REGION_EVENT_DAMAGE = 9,       /* a read failed */
+	REGION_EVENT_BROKEN = 10,      /* a session that broke the protocol */
+	REGION_EVENT_KICKED = 11,      /* a session that an administrator ended */
+	REGION_EVENT_REFUSED = 12,     /* a connection */
+	REGION_EVENT_OUSTED = 13,      /* snapshots whose lease ended */
+	REGION_EVENT_RELOADED = 14,    /* the configuration was read again */
+	REGION_EVENT_FAILED = 15,      /* an I/O error: nothing is written any more */
+	REGION_EVENT_STOPPING = 16,    /* a clean end was asked for */
+	REGION_EVENT_STOPPED = 17,
+	REGION_EVENT_KINDS
+};
+
+struct region_events {
+	_Atomic uint64_t newest; /* number of the newest event; 0: none yet. Release, after its row */
+	_Alignas(SHM_LINE) struct region_event row[REGION_EVENTS];
 };
 
 struct region_stats_page {
@@ -371,6 +462,8 @@ LAYOUT(struct channel_client, parked, 128);
 LAYOUT(struct channel_daemon, cq_tail, 64);
 LAYOUT(struct channel_daemon, parked, 128);
 LAYOUT(struct channel_daemon, state, 192);
+LAYOUT(struct region_header, events_off, 1136);
+static_assert(sizeof(struct region_event) == 256, "region_event moved: bump SHM_ABI");
 static_assert(sizeof(struct scan_args) == 16, "scan_args moved: bump SHM_ABI");
 static_assert(sizeof(struct channel_const) <= SHM_PAGE && sizeof(struct channel_client) <= SHM_PAGE &&
 		      sizeof(struct channel_daemon) <= SHM_PAGE,
@@ -389,6 +482,8 @@ static inline uint64_t layout_fingerprint(void)
 		sizeof(struct region_snapshot), sizeof(struct region_session), sizeof(struct region_stats),
 		sizeof(struct region_level), sizeof(struct region_job), offsetof(struct region_stats, running),
 		offsetof(struct region_stats, level), OP_COUNT, SQE_FLAGS_KNOWN, REGION_SNAPSHOTS, REGION_SESSIONS,
+		sizeof(struct region_events), offsetof(struct region_stats, op_times), offsetof(struct region_stats, wal_appended),
+		REGION_EVENT_KINDS,
 	};
 	uint64_t h = UINT64_C(0xcbf29ce484222325); /* FNV-1a over the words */
 

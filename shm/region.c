@@ -5,6 +5,7 @@
  *	page 1 …     snapshot table   REGION_SNAPSHOTS × 32 bytes
  *	…            session table    REGION_SESSIONS rows
  *	…            stats page       count of publications and two struct region_stats
+ *	…            events           number of the newest and REGION_EVENTS rows (shm/events.c)
  *
  * The stats page holds two copies. The writer fills the one that does not hold, then counts on, and so makes it the one that does. A
  * reader copies the one that holds and looks at the count again: unchanged means that the writer had not begun to fill this copy. The words are
@@ -47,9 +48,14 @@ static uint64_t stats_at(void)
 	return sessions_at() + align_up(REGION_SESSIONS * sizeof(struct region_session), SHM_PAGE);
 }
 
-static uint64_t region_size(void)
+static uint64_t events_at(void)
 {
 	return stats_at() + align_up(sizeof(struct region_stats_page), SHM_PAGE);
+}
+
+static uint64_t region_size(void)
+{
+	return events_at() + align_up(sizeof(struct region_events), SHM_PAGE);
 }
 
 static void point(struct region *r, void *base)
@@ -60,6 +66,7 @@ static void point(struct region *r, void *base)
 	r->snapshots = (struct region_snapshot *)(bytes + snapshots_at());
 	r->sessions = (struct region_session *)(bytes + sessions_at());
 	r->stats = (struct region_stats_page *)(bytes + stats_at());
+	r->events = (struct region_events *)(bytes + events_at());
 }
 
 int region_create(struct region *r, const char *instance, const char *database, mode_t mode, struct err_info *err)
@@ -90,6 +97,7 @@ int region_create(struct region *r, const char *instance, const char *database, 
 	h->snapshots_off = snapshots_at();
 	h->sessions_off = sessions_at();
 	h->stats_off = stats_at();
+	h->events_off = events_at();
 	h->started_realtime_ns = (uint64_t)now.tv_sec * 1000000000 + (uint64_t)now.tv_nsec;
 	snprintf(h->database, sizeof(h->database), "%s", database);
 	snprintf(h->version, sizeof(h->version), "%s", SHALE_VERSION);
@@ -98,6 +106,22 @@ int region_create(struct region *r, const char *instance, const char *database, 
 	__atomic_store_n(&h->magic, REGION_MAGIC, __ATOMIC_RELEASE);
 	*r = made;
 	return 0;
+}
+
+void region_set_socket(struct region *r, const char *path)
+{
+	char *to = r->header->socket, full[sizeof(r->header->socket)];
+	size_t n = 0;
+
+	if (*path != '/' && getcwd(full, sizeof(full) - 1)) {
+		n = strlen(full);
+		full[n++] = '/';
+	}
+	/* Readers look at it once the state, stored with release later, says more than STARTING. */
+	if ((*path == '/' || n) && n + strlen(path) < sizeof(full)) {
+		memcpy(to, full, n);
+		memcpy(to + n, path, strlen(path) + 1);
+	}
 }
 
 /* What a region's first page must say before anything else of it is believed. */
@@ -118,7 +142,7 @@ static int check_header(const struct region_header *h, size_t size, struct err_i
 			       h->abi, (unsigned long long)h->fingerprint, SHM_ABI,
 			       (unsigned long long)layout_fingerprint());
 	if (h->total_size != region_size() || h->total_size > size || h->snapshots_off != snapshots_at() ||
-	    h->sessions_off != sessions_at() || h->stats_off != stats_at())
+	    h->sessions_off != sessions_at() || h->stats_off != stats_at() || h->events_off != events_at())
 		return err_set(err, -SHALE_ENOTSHALE, "the shared region's sizes do not add up");
 	return 0;
 }

@@ -1,5 +1,5 @@
 /*
- * region.h - the daemon's read-only window for clients: last sequence, snapshot table, sessions, stats page.
+ * region.h - the daemon's read-only window for clients: last sequence, snapshot table, sessions, stats page, events.
  *
  * The daemon builds it with region_create and writes through region_*; a client maps the descriptor it is handed and
  * reads. All writers are the daemon's service thread unless a line says otherwise.
@@ -18,10 +18,14 @@ struct region {
 	struct region_snapshot *snapshots; /* [REGION_SNAPSHOTS] */
 	struct region_session *sessions;   /* [REGION_SESSIONS] */
 	struct region_stats_page *stats;
+	struct region_events *events;
 };
 
 /* Daemon: creates /shale.<instance>.region, replacing a dead one. State is REGION_STARTING. 0 or -errno with words. */
 int region_create(struct region *r, const char *instance, const char *database, mode_t mode, struct err_info *err);
+
+/* Daemon, while it is starting: where clients connect. A relative path counts from here. Of one that is too long nothing is told. */
+void region_set_socket(struct region *r, const char *path);
 
 /*
  * Client: maps @fd (borrowed) read-only and checks magic, ABI, fingerprint and sizes.
@@ -57,5 +61,16 @@ void region_snapshot_free(struct region *r, int slot);
 int region_session_add(struct region *r, uint64_t session, uint32_t pid, uint32_t uid, const char *command,
 		       uint64_t now_ns);
 void region_session_remove(struct region *r, int slot);
+
+/*
+ * Adds an event; @text is cut to the row's room. One writer at a time. Readers see it whole or not at all.
+ */
+void region_add_event(struct region *r, enum region_event_kind kind, unsigned severity, uint64_t realtime_ns, const char *text);
+
+/* The number of the newest event, 0: none. */
+uint64_t region_newest_event(const struct region *r);
+
+/* Event @number. 0; -ENOENT: it is not there yet, or not there any more (or its daemon was killed while it wrote the row). */
+int region_read_event(const struct region *r, uint64_t number, struct region_event *out);
 
 #endif

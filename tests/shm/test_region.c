@@ -134,6 +134,29 @@ START_TEST(long_database_path_is_refused)
 }
 END_TEST
 
+/* Where clients connect is told as an absolute path, and a path that does not fit not at all: tools connect to what they read there. */
+START_TEST(socket_path)
+{
+	char path[2000], here[1024], full[1100];
+	struct region r;
+
+	create(&r);
+	ck_assert_str_eq(r.header->socket, "");
+	region_set_socket(&r, "/run/shale/shale.sock");
+	ck_assert_str_eq(r.header->socket, "/run/shale/shale.sock");
+	memset(path, 's', sizeof(path) - 1);
+	path[0] = '/';
+	path[sizeof(path) - 1] = '\0';
+	region_set_socket(&r, path);
+	ck_assert_str_eq(r.header->socket, "/run/shale/shale.sock");
+	ck_assert_ptr_nonnull(getcwd(here, sizeof(here)));
+	snprintf(full, sizeof(full), "%s/x.sock", here);
+	region_set_socket(&r, "x.sock");
+	ck_assert_str_eq(r.header->socket, full);
+	region_close(&r, true);
+}
+END_TEST
+
 struct publisher {
 	struct region *r;
 	_Atomic bool stop;
@@ -259,5 +282,5 @@ START_TEST(session_rows_are_clean)
 END_TEST
 
 TEST_MAIN("region", 30, client_sees_the_daemons_words, boot_ids_differ, foreign_regions_are_refused,
-	  long_database_path_is_refused, stats_are_never_torn, dead_writer_leaves_the_last_whole,
+	  long_database_path_is_refused, socket_path, stats_are_never_torn, dead_writer_leaves_the_last_whole,
 	  snapshot_table_fills_and_frees, session_rows_are_clean)

@@ -62,27 +62,20 @@ static int link_open(struct ctl *ctl, struct link *l)
 		.ring_entries = RING_ENTRIES_MIN,
 		.arena_size = ARENA_SIZE_MIN,
 	};
-	const char *path = ctl->socket ? ctl->socket : getenv("SHALE_SOCKET");
 	struct err_info err = {0};
-	char in_directory[4096];
-	int rc;
+	const char *path;
+	int code = ctl_where(ctl, &path), rc;
 
 	*l = (struct link){.region.segment.fd = -1};
-	if (ctl->database) {
-		snprintf(in_directory, sizeof(in_directory), "%s/shale.sock", ctl->database);
-		path = in_directory;
-	}
-	rc = handshake_connect(path && *path ? path : SHALE_DEFAULT_SOCKET, &hello, ctl->timeout_ms, &l->socket,
-			       &l->welcome, l->fds, &err);
+	if (code != EXIT_OK)
+		return code;
+	rc = handshake_connect(path, &hello, ctl->timeout_ms, &l->socket, &l->welcome, l->fds, &err);
 	if (rc == 0) {
 		rc = attach(l, &err);
 		if (rc < 0)
 			link_close(l);
 	}
-	if (rc == 0)
-		return EXIT_OK;
-	complain("%s", *err.text ? err.text : shale_strerror(rc));
-	return rc == -ENOENT || rc == -ECONNREFUSED ? EXIT_NOT_RUNNING : EXIT_FAILED;
+	return rc == 0 ? EXIT_OK : ctl_refused(rc, err.text);
 }
 
 /* Asks for the end of session @id. 0 or a negative code. */

@@ -7,6 +7,7 @@
 #include <signal.h>
 #include <stdarg.h>
 #include <stdlib.h>
+#include <unistd.h>
 
 #include "tools/shalectl/commands.h"
 
@@ -24,17 +25,15 @@ void complain(const char *fmt, ...)
 
 /* ---- talking to the daemon ---- */
 
-static const char *where(const struct ctl *ctl)
+int ctl_refused(int rc, const char *story)
 {
-	return ctl->socket ? ctl->socket : ctl->database;
-}
-
-int ctl_failed(struct shale_db *db, const char *what, int rc)
-{
-	const char *story = shale_last_error(db);
-
-	complain("%s: %s", what, *story ? story : shale_strerror(rc));
+	complain("%s", *story ? story : shale_strerror(rc));
 	switch (rc) {
+	case -ETIMEDOUT:
+		complain(
+			"the daemon hangs, or is very busy; `shalectl --db DIR status`, `top` and `explain` look at it "
+			"without asking it");
+		return EXIT_FAILED;
 	case -ENOENT:
 	case -ECONNREFUSED:
 	case -EPIPE:
@@ -44,15 +43,30 @@ int ctl_failed(struct shale_db *db, const char *what, int rc)
 	}
 }
 
+int ctl_failed(struct shale_db *db, const char *what, int rc)
+{
+	const char *story = shale_last_error(db);
+	char words[1024];
+
+	snprintf(words, sizeof(words), "%s: %s", what, *story ? story : shale_strerror(rc));
+	return ctl_refused(rc, words);
+}
+
 int ctl_open(struct ctl *ctl, bool read_only, struct shale_db **db_out)
 {
 	struct shale_options options = SHALE_OPTIONS_INIT;
-	int rc;
+	const char *path;
+	int code = ctl_where(ctl, &path), rc;
 
+	if (code != EXIT_OK)
+		return code;
 	options.connect_ms = ctl->timeout_ms;
 	options.reconnect_ms = ctl->timeout_ms;
 	options.read_only = read_only;
-	rc = shale_open(where(ctl), &options, db_out);
+	if (access(path, F_OK) < 0 && errno == ENOENT)
+		options.connect_ms =
+			0; /* nobody is there: a socket that is left over may have a daemon on its way back */
+	rc = shale_open(path, &options, db_out);
 	return rc == 0 ? EXIT_OK : ctl_failed(NULL, "cannot connect", rc);
 }
 

@@ -7,9 +7,6 @@
 #include "tools/shalectl/picture.h"
 
 #include <errno.h>
-#include <fcntl.h>
-#include <signal.h>
-#include <stdlib.h>
 #include <unistd.h>
 
 #include "shm/error.h"
@@ -18,25 +15,12 @@
 
 static int region_by_directory(struct ctl *ctl, struct region *r, struct err_info *err)
 {
-	char instance[INSTANCE_LEN + 1];
-	int fd = open(ctl->database, O_RDONLY | O_DIRECTORY | O_CLOEXEC), rc;
+	int rc = region_of_directory(ctl->database, r, err);
 
-	if (fd < 0) {
-		complain("%s: %m", ctl->database);
-		return EXIT_FAILED;
-	}
-	rc = segment_instance(fd, instance);
-	close(fd);
-	if (rc == 0)
-		rc = region_open(r, instance, err);
 	if (rc == 0)
 		return EXIT_OK;
-	if (rc == -ENOENT) {
-		complain("no shaled serves %s", ctl->database);
-		return EXIT_NOT_RUNNING;
-	}
 	complain("%s", *err->text ? err->text : shale_strerror(rc));
-	return EXIT_FAILED;
+	return rc == -ENOENT ? EXIT_NOT_RUNNING : EXIT_FAILED;
 }
 
 static int region_by_socket(struct ctl *ctl, struct region *r, struct err_info *err)
@@ -48,24 +32,20 @@ static int region_by_socket(struct ctl *ctl, struct region *r, struct err_info *
 		.flags = HELLO_READ_ONLY,
 		.fingerprint = layout_fingerprint(),
 	};
-	const char *path = ctl->socket ? ctl->socket : getenv("SHALE_SOCKET");
 	struct welcome welcome;
-	int fds[WELCOME_FDS], sock, rc;
+	const char *path;
+	int fds[WELCOME_FDS], sock, code = ctl_where(ctl, &path), rc;
 
-	rc = handshake_connect(path && *path ? path : SHALE_DEFAULT_SOCKET, &hello, ctl->timeout_ms, &sock, &welcome,
-			       fds, err);
+	if (code != EXIT_OK)
+		return code;
+	rc = handshake_connect(path, &hello, ctl->timeout_ms, &sock, &welcome, fds, err);
 	if (rc == 0) {
 		rc = region_map(r, fds[1], err);
 		for (int i = 0; i < WELCOME_FDS; i++)
 			close(fds[i]);
 		close(sock);
 	}
-	if (rc == 0)
-		return EXIT_OK;
-	complain("%s", *err->text ? err->text : shale_strerror(rc));
-	if (rc == -ETIMEDOUT)
-		complain("the daemon may hang; shalectl --db DIR status looks without asking it");
-	return rc == -ENOENT || rc == -ECONNREFUSED ? EXIT_NOT_RUNNING : EXIT_FAILED;
+	return rc == 0 ? EXIT_OK : ctl_refused(rc, err->text);
 }
 
 int take_picture(struct ctl *ctl, struct picture *p)
@@ -86,7 +66,7 @@ int take_picture(struct ctl *ctl, struct picture *p)
 	p->state = atomic_load_explicit(&p->region.header->state, memory_order_acquire);
 	beat = atomic_load_explicit(&p->region.header->heartbeat_ns, memory_order_relaxed);
 	p->idle_s = now > beat ? (double)(now - beat) / 1e9 : 0;
-	p->alive = kill((pid_t)p->region.header->daemon_pid, 0) == 0 || errno == EPERM;
+	p->alive = region_served(&p->region);
 	return EXIT_OK;
 }
 

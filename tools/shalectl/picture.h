@@ -26,6 +26,17 @@ int picture_exit(const struct picture *p);
 /* Takes a picture, shows it with @text or @json (which returns a new value) as the command line says, and ends. */
 int show_picture(struct ctl *ctl, void (*text)(const struct picture *p), json_t *(*json)(const struct picture *p));
 
+/* ---- where.c ---- */
+
+/*
+ * Maps the region of a directory's daemon, which need not answer, nor live. 0 (region_close); -ENOENT: nobody serves it; -ENOTDIR: no
+ * directory; -EACCES: the segment of that name is somebody else's; or as region_map. With words.
+ */
+int region_of_directory(const char *directory, struct region *r, struct err_info *err);
+
+/* Whether the process that made the region is there. */
+bool region_served(const struct region *r);
+
 /* ---- tables.c ---- */
 
 enum { CELL = 64 };

@@ -13,6 +13,7 @@
  *	kick.c                                 kick, through a session by hand
  *	dump.c dump_log.c                      one file, by the engine's code
  *	verify.c repair.c offline.c            a directory that nobody serves, by the engine's code; these need no daemon
+ *	where.c                                which daemon is meant
  *	picture.c tables.c                     one look at the region; tables
  *	text.c     escaping, base64, sizes, "did you mean"
  *
@@ -77,6 +78,12 @@ void complain(const char *fmt, ...) __attribute__((format(printf, 1, 2)));
 
 /* Connects as the command line says. EXIT_OK and *@db_out, or the exit code after having said why. */
 int ctl_open(struct ctl *ctl, bool read_only, struct shale_db **db_out);
+
+/* The socket of the daemon that the command line means. EXIT_OK and *@path_out (valid until the next call), or the exit code after having said why. */
+int ctl_where(const struct ctl *ctl, const char **path_out);
+
+/* Says @story (empty: words for @rc) and, where there is one, the next thing to do; returns the exit code for @rc. */
+int ctl_refused(int rc, const char *story);
 
 /* Says why a call failed and returns the exit code for it. */
 int ctl_failed(struct shale_db *db, const char *what, int rc);
