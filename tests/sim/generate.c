@@ -301,7 +301,7 @@ bool generator_next(struct generator *g, const struct sim *s, struct sim_command
 	return true;
 }
 
-void generator_play(uint64_t seed, struct sim *s, struct sim_script *script)
+bool generator_play(uint64_t seed, struct sim *s, struct sim_script *script, bool (*go_on)(void *), void *context)
 {
 	struct generator g;
 	struct sim_command c;
@@ -310,9 +310,12 @@ void generator_play(uint64_t seed, struct sim *s, struct sim_script *script)
 	generator_init(&g, seed, &script->config);
 	sim_init(s, &script->config);
 	while (generator_next(&g, s, &c)) {
+		if (go_on && !go_on(context))
+			return false;
 		script_add(script, c);
 		if (!sim_run(s, &c))
-			return;
+			return true;
 	}
 	sim_end(s);
+	return true;
 }

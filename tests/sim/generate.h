@@ -26,8 +26,8 @@ bool generator_next(struct generator *g, const struct sim *s, struct sim_command
 
 /*
  * Runs the seed to its end (sim_fini is the caller's). Each command is in *@script before it is executed, so that a script in shared memory tells what a
- * process died of.
+ * process died of. False: @go_on (NULL: always), asked before each, said no.
  */
-void generator_play(uint64_t seed, struct sim *s, struct sim_script *script);
+bool generator_play(uint64_t seed, struct sim *s, struct sim_script *script, bool (*go_on)(void *), void *context);
 
 #endif

@@ -13,21 +13,22 @@ enum { SCRIPT_MAX = 1 << 14 };
 
 struct sim_result {
 	uint64_t seeds, ops, crashes, recovery_crashes, faults, commands, hash;
-	char violation[512]; /* "" : none */
+	uint64_t flips, detected; /* worlds in which a bit was damaged; in which somebody said so */
+	uint64_t broken_off;	  /* worlds that the time ended */
+	int stopped;		  /* a signal from outside ended a process: no verdict */
+	char violation[512];	  /* "" : none */
 };
 
-/* A script in its own process. Output of the child is thrown away unless @loud. */
+/* A script in its own process. Of what the child writes to stderr only the line that says why it died is kept, in the violation's words, unless @loud. */
 void isolate_script(const struct sim_script *script, unsigned seconds, bool loud, struct sim_result *out);
 
 /*
  * Seeds from @seed on, in @jobs processes at a time, for @seconds or @most seeds, or until a violation: then *@failed_out is that seed, and *@script_out
- * (script_fini) what it did. *@out is the sum. @loud: children may write to stderr.
+ * (script_fini) what it did. *@out is the sum. @loud: children may write to stderr. Worlds that are under way when the time is over are broken off
+ * between two commands; it returns a few seconds later at most.
  */
 void isolate_seeds(uint64_t seed, uint64_t most, double seconds, unsigned jobs, bool loud, struct sim_result *out,
 		   uint64_t *failed_out, struct sim_script *script_out);
-
-/* Makes a failing script shorter for at most @seconds: leaves commands out as long as it still fails. *@result_io is that of the shortest. */
-void shrink(struct sim_script *script, double seconds, struct sim_result *result_io);
 
 double seconds_now(void);
 /* From now on this process may use so many seconds of a processor: not of the clock, for the machine may be busy. It dies of SIGPROF then. */

@@ -29,6 +29,7 @@ static void log_line(struct engine_host *h, int priority, const char *text)
 	struct sim *s = container_of(h, struct sim, host);
 
 	s->complaints += priority <= 5;
+	s->detected |= s->flipped && priority <= 4;
 	snprintf(s->log, sizeof(s->log), "%s", text);
 	if (getenv("SHALE_SIM_LOG"))
 		fprintf(stderr, "%8llu <%d> %s\n", (unsigned long long)s->commands, priority, text);
@@ -76,6 +77,7 @@ static void check(struct sim *s, bool deep)
 	if (!deep || !s->e || s->violation[0] || s->holder >= 0)
 		return;
 	rc = engine_check_deep(s->e, s->worker[0].co ? s->service : s->worker[0].queue, &err);
+	s->detected |= s->flipped && rc < 0;
 	if (rc == -SHALE_ECORRUPT ? !s->flipped : rc < 0 && !s->env.struck && !s->flipped && !s->env.dead)
 		violation(s, "the engine's own check fails (%d): %s", rc, err.text);
 }
@@ -219,7 +221,7 @@ void sim_end(struct sim *s)
 	if (!open_again(s))
 		return;
 	if (s->flipped) {
-		check(s, false);
+		check(s, true);
 		return;
 	}
 	if ((s->env.struck || s->env.full) && !fresh_start(s))

@@ -72,6 +72,7 @@ struct sim {
 	uint64_t crash_at;   /* for exhaustive.c: counted over all processes; 0: never */
 	bool power_lost; /* since the last successful open */
 	bool flipped;	 /* a bit was: anything may be refused, nothing may be wrong */
+	bool detected;	 /* and somebody said so */
 	bool excused;	 /* something happened to this process for which it may fail */
 	bool over;	 /* nothing more can be learned */
 

@@ -214,6 +214,7 @@ static void failed_read(struct parked *p, const char *what, int rc)
 	struct sim *s = p->sim;
 	const struct err_info *err = read_ctx_error(&p->ctx);
 
+	s->detected |= s->flipped;
 	if (!may_fail(s))
 		violation(s, "a %s at sequence %llu failed (%d): %s", what, (unsigned long long)p->sequence, rc,
 			  err ? err->text : "");

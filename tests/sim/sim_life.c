@@ -80,6 +80,7 @@ static void check_recovered(struct sim *s)
 		violation(s, "recovered up to sequence %llu; up to %llu was acknowledged%s%s", (unsigned long long)last,
 			  (unsigned long long)least, s->power_lost ? " as synced" : "",
 			  s->flipped ? " (a bit was flipped, and nobody said a word)" : "");
+	s->detected |= s->flipped && last < least;
 	sim_note(s, last);
 	if (s->violation[0])
 		return;
@@ -167,6 +168,7 @@ void life_open(struct sim *s, uint64_t die_in, bool power, uint64_t seed)
 		bool may = excused(s) || (rc == -ENOSPC && s->env.full);
 
 		let_go(s);
+		s->detected |= s->flipped;
 		if (s->flipped)
 			s->over = true; /* refused with words: that is the end of it */
 		else if (!may)

@@ -31,7 +31,7 @@ START_TEST(same_seed_same_trace)
 		struct sim_script script = {0};
 		uint64_t hash;
 
-		generator_play(seed, &s, &script);
+		generator_play(seed, &s, &script, NULL, NULL);
 		ck_assert_msg(!s.violation[0], "seed %llu: %s", (unsigned long long)seed, s.violation);
 		hash = s.hash;
 		sim_fini(&s);
@@ -51,7 +51,7 @@ START_TEST(scripts_survive_as_text)
 	unsigned line;
 	uint64_t hash;
 
-	generator_play(3, &s, &script);
+	generator_play(3, &s, &script, NULL, NULL);
 	hash = s.hash;
 	sim_fini(&s);
 	ck_ok(script_write(f, &script));

@@ -6,7 +6,7 @@
  *	sim --exhaustive OPERATIONS
  *	sim --bugs              (a build with SHALE_PLANT; --bug NAME plants one, for the other modes)
  *
- * Exit code: 0, 1 for a violation (or a planted bug that was not found), 2 for a usage error.
+ * Exit code: 0, 1 for a violation (or a planted bug that was not found), 2 for a usage error, or when somebody ended a process.
  */
 #include <errno.h>
 #include <getopt.h>
@@ -19,6 +19,9 @@
 #include "tests/sim/exhaustive.h"
 #include "tests/sim/isolate.h"
 #include "tests/sim/plants.h"
+#include "tests/sim/shrink.h"
+
+enum { SHRINK_SECONDS = 60 };
 
 struct settings {
 	uint64_t seed, most;
@@ -51,7 +54,10 @@ static void keep(const struct settings *o, uint64_t seed, struct sim_script *scr
 	char path[512];
 	FILE *f;
 
-	shrink(script, 60, &result);
+	printf("seed %" PRIu64 ": %s\nshrinking it…\n", seed, found->violation);
+	fflush(stdout);
+	if (!shrink(script, SHRINK_SECONDS, &result))
+		printf("its script alone does not fail: something besides the seed decided\n");
 	mkdir(o->failures, 0777);
 	snprintf(path, sizeof(path), "%s/seed-%" PRIu64 ".sim", o->failures, seed);
 	f = fopen(path, "w");
@@ -74,16 +80,18 @@ static int run_seeds(const struct settings *o)
 	double begin = seconds_now();
 
 	isolate_seeds(o->seed, o->most, o->seconds, o->jobs, true, &sum, &failed, &script);
-	if (sum.violation[0]) {
-		printf("seed %" PRIu64 ": %s\n", failed, sum.violation);
+	if (sum.violation[0])
 		keep(o, failed, &script, &sum);
-	}
+	if (sum.stopped)
+		printf("a signal from outside (%d) ended a process: no verdict\n", sum.stopped);
 	printf("from seed %" PRIu64 ", %.1f s, %u processes: %" PRIu64 " crashes during recovery, %" PRIu64
-	       " faults, %" PRIu64 " commands\n",
-	       o->seed, seconds_now() - begin, o->jobs, sum.recovery_crashes, sum.faults, sum.commands);
+	       " faults, %" PRIu64 " commands; %" PRIu64 " worlds broken off at the end\n",
+	       o->seed, seconds_now() - begin, o->jobs, sum.recovery_crashes, sum.faults, sum.commands, sum.broken_off);
+	printf("bits damaged: flips=%" PRIu64 " detected=%" PRIu64 " harmless=%" PRIu64 "\n", sum.flips, sum.detected,
+	       sum.flips - sum.detected);
 	script_fini(&script);
 	print_sum(&sum);
-	return sum.violation[0] != 0;
+	return sum.violation[0] ? 1 : sum.stopped ? 2 : 0;
 }
 
 static int replay(const char *path)
@@ -119,6 +127,19 @@ static int usage(void)
 	return 2;
 }
 
+/* Where failures go unless told: into the build folder, with the program. */
+static const char *beside_program(void)
+{
+	static char path[512];
+	ssize_t n = readlink("/proc/self/exe", path, sizeof(path) - 32);
+	char *slash;
+
+	path[n > 0 ? n : 0] = 0;
+	slash = strrchr(path, '/');
+	strcpy(slash ? slash + 1 : path, "sim-failures");
+	return path;
+}
+
 int main(int argc, char **argv)
 {
 	static const struct option options[] = {{"seed", 1, NULL, 's'},	      {"seconds", 1, NULL, 't'},
@@ -126,7 +147,7 @@ int main(int argc, char **argv)
 						{"replay", 1, NULL, 'r'},     {"failures", 1, NULL, 'f'},
 						{"exhaustive", 1, NULL, 'x'}, {"bugs", 0, NULL, 'b'},
 						{"bug", 1, NULL, 'p'},	      {0}};
-	struct settings o = {.seed = 1, .most = UINT64_MAX / 2, .seconds = 60, .failures = "sim-failures"};
+	struct settings o = {.seed = 1, .most = UINT64_MAX / 2, .seconds = 60};
 	int c;
 
 	o.jobs = (unsigned)sysconf(_SC_NPROCESSORS_ONLN);
@@ -166,6 +187,8 @@ int main(int argc, char **argv)
 	}
 	if (optind < argc)
 		return usage();
+	if (!o.failures)
+		o.failures = beside_program();
 	if (o.replay)
 		return replay(o.replay);
 	if (o.bugs)
