@@ -38,6 +38,11 @@ static bool listed(const struct config_uids *list, uid_t uid)
 	return false;
 }
 
+static bool may_enter(const struct config *config, uid_t uid)
+{
+	return !config->uids.count || listed(&config->uids, uid) || listed(&config->read_only_uids, uid);
+}
+
 static void bound_wish(const struct config *config, const struct hello *h, struct session_wish *out)
 {
 	uint64_t entries = h->ring_entries ? h->ring_entries : config->ring_entries;
@@ -59,7 +64,7 @@ int admission_check(const struct admission *a, uid_t uid, const struct hello *h,
 	const struct guest *g = *find((struct guest **)&a->guests, uid);
 	uint64_t have = g ? g->memory : 0, want;
 
-	if (config->uids.count && !listed(&config->uids, uid) && !listed(&config->read_only_uids, uid))
+	if (!may_enter(config, uid))
 		return err_set(err, -EACCES, "user %u may not use this database (access.uids)", (unsigned)uid);
 	if (a->count >= a->sessions_max)
 		return err_set(err, -EUSERS, "all %u sessions are taken (%s)", a->count,
@@ -76,6 +81,11 @@ int admission_check(const struct admission *a, uid_t uid, const struct hello *h,
 			       "(limits.memory_per_uid)",
 			       (unsigned)uid, (unsigned long long)(have >> 10), (unsigned long long)(want >> 10));
 	return 0;
+}
+
+bool admission_may_stay(const struct admission *a, const struct session *s)
+{
+	return may_enter(a->config, s->uid) && (s->read_only || !listed(&a->config->read_only_uids, s->uid));
 }
 
 uint64_t admission_id(struct admission *a)

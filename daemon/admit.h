@@ -30,6 +30,9 @@ void admission_fini(struct admission *a); /* a zeroed one is fine */
  */
 int admission_check(const struct admission *a, uid_t uid, const struct hello *h, struct session_wish *out, struct err_info *err);
 
+/* Whether the access lists, as they are now, would let @s in as it is. */
+bool admission_may_stay(const struct admission *a, const struct session *s);
+
 /* An id for a session that was let in: slot | generation << 32. */
 uint64_t admission_id(struct admission *a);
 

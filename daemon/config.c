@@ -8,7 +8,20 @@
 
 #include "shm/error.h"
 
-/* @where: "file:line: " or "--set: ". */
+/* The end of a long one: that tells files of a folder apart. */
+static void keep_origin(struct config *c, const struct config_key *k, const char *where)
+{
+	char *to = c->origin[k - config_keys];
+	size_t n = strlen(where);
+
+	memset(to, 0, CONFIG_ORIGIN);
+	if (n < CONFIG_ORIGIN)
+		memcpy(to, where, n);
+	else
+		snprintf(to, CONFIG_ORIGIN, "…%s", where + n - (CONFIG_ORIGIN - 4));
+}
+
+/* @where: "file:line" or "--set". */
 static int assign(struct config *c, const char *where, const char *section, const char *name, const char *value,
 		  struct err_info *err)
 {
@@ -18,16 +31,19 @@ static int assign(struct config *c, const char *where, const char *section, cons
 	if (!k) {
 		k = config_key_nearest(section, name);
 		if (k)
-			return err_set(err, -SHALE_ECONFIG, "%sthere is no setting \"%s.%s\"; did you mean \"%s.%s\"?",
-				       where, section, name, k->section, k->name);
+			return err_set(err, -SHALE_ECONFIG,
+				       "%s: there is no setting \"%s.%s\"; did you mean \"%s.%s\"?", where, section,
+				       name, k->section, k->name);
 		return err_set(err, -SHALE_ECONFIG,
-			       "%sthere is no setting \"%s.%s\"; `shaled --explain-config` lists all of them", where,
+			       "%s: there is no setting \"%s.%s\"; `shaled --explain-config` lists all of them", where,
 			       section, name);
 	}
-	if (config_value_parse(c, k, value, why))
+	if (config_value_parse(c, k, value, why)) {
+		keep_origin(c, k, where);
 		return 0;
+	}
 	config_value_allowed(allowed, sizeof(allowed), k);
-	return err_set(err, -SHALE_ECONFIG, "%s%s.%s cannot be \"%.100s\": allowed is %s%s%s", where, section, name,
+	return err_set(err, -SHALE_ECONFIG, "%s: %s.%s cannot be \"%.100s\": allowed is %s%s%s", where, section, name,
 		       value, allowed, *why ? "; " : "", why);
 }
 
@@ -74,7 +90,7 @@ static int on_setting(void *context, const char *section, const char *name, cons
 
 	if (r->rc < 0)
 		return 1; /* the first error is the one told */
-	snprintf(where, sizeof(where), "%.480s:%u: ", r->path, r->number);
+	snprintf(where, sizeof(where), "%.480s:%u", r->path, r->number);
 	r->rc = assign(r->config, where, section, name, value, r->err);
 	return 1;
 }
@@ -112,7 +128,7 @@ int config_set(struct config *c, const char *assignment, struct err_info *err)
 			       assignment);
 	snprintf(section, sizeof(section), "%.*s", (int)(dot - assignment), assignment);
 	snprintf(name, sizeof(name), "%.*s", (int)(equals - dot - 1), dot + 1);
-	return assign(c, "--set: ", section, name, equals + 1, err);
+	return assign(c, "--set", section, name, equals + 1, err);
 }
 
 int config_check(const struct config *c, struct err_info *err)
@@ -151,10 +167,10 @@ void config_default(struct config *c)
 	}
 }
 
-void config_write(const struct config *c, bool explain, FILE *out)
+void config_write(const struct config *c, enum config_style style, FILE *out)
 {
-	const char *section = "", *comment = explain ? "#" : "";
-	char value[1024], allowed[256];
+	const char *section = "", *comment = style == CONFIG_EXPLAINED ? "#" : "";
+	char value[CONFIG_VALUE], allowed[256];
 
 	for (unsigned i = 0; i < CONFIG_KEYS; i++) {
 		const struct config_key *k = &config_keys[i];
@@ -164,12 +180,15 @@ void config_write(const struct config *c, bool explain, FILE *out)
 			section = k->section;
 		}
 		config_value_print(c, k, value, sizeof(value));
-		if (explain) {
+		if (style == CONFIG_EXPLAINED) {
 			config_value_allowed(allowed, sizeof(allowed), k);
-			fprintf(out, "\n# %c%s.\n# Allowed: %s.\n", toupper((unsigned char)k->doc[0]), k->doc + 1,
-				allowed);
+			fprintf(out, "\n# %c%s.\n# Allowed: %s. %s\n", toupper((unsigned char)k->doc[0]), k->doc + 1,
+				allowed, k->effect == AT_ONCE ? "A reload changes it." : "Needs a restart.");
 		}
-		fprintf(out, "%s%s =%s%s\n", comment, k->name, *value ? " " : "", value);
+		fprintf(out, "%s%s =%s%s", comment, k->name, *value ? " " : "", value);
+		if (style == CONFIG_WITH_ORIGINS)
+			fprintf(out, " ; %s", *c->origin[i] ? c->origin[i] : "default");
+		putc('\n', out);
 	}
 }
 

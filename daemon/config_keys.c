@@ -9,6 +9,7 @@
 
 static const char *const compressions[] = {"none", "snappy", "zstd", NULL};
 static const char *const windows[] = {"shm", "directory", NULL};
+static const char *const priorities[] = {"error", "warning", "notice", "info", "debug", NULL}; /* LOG_ERR + … */
 static const char *const backends[] = {"auto", "io_uring", "posix", NULL};
 static_assert(COMPRESS_NONE == 0 && COMPRESS_SNAPPY == 1 && COMPRESS_ZSTD == 2, "choices are in the order of the enum");
 static_assert(WINDOW_SHM == 0 && WINDOW_DIRECTORY == 1, "choices are in the order of the enum");
@@ -124,6 +125,11 @@ const struct config_key config_keys[] = {
 	 "milliseconds without a client after which shaled ends by itself; 0: it stays"},
 	{"io", "backend", T_CHOICE, AT_START, AT(backend), "auto", 0, 0, backends,
 	 "how to reach the disk; auto tries io_uring and says why when it takes posix"},
+	{"log", "level", T_CHOICE, AT_ONCE, AT(log_level), "notice", 0, 0, priorities,
+	 "how much is told on stderr or in the journal"},
+	{"log", "file", T_BOOL, AT_START, AT(log_file), "yes", 0, 1, NULL,
+	 "write the file LOG in the database directory, too, where LevelDB has it: with a line for each flush and "
+	 "compaction"},
 };
 static_assert(ARRAY_SIZE(config_keys) == CONFIG_KEYS, "struct config keeps an origin for each");
 

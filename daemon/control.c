@@ -114,7 +114,7 @@ static int send_welcome(const struct control *c, int socket, const struct sessio
 }
 
 /* The client is gone, or has to go. The socket stays open, and shut down, until the session is freed: see session.h. */
-static void session_hang_up(struct control *c, struct session *s)
+void control_hang_up(struct control *c, struct session *s)
 {
 	if (s->hung_up)
 		return; /* told already */
@@ -172,7 +172,7 @@ static int admit(struct control *c, struct connection *conn, const struct hello 
 	if (rc == 0 && s->pidfd >= 0 && watch(c, s->pidfd, EPOLLIN, W_SESSION, s) < 0)
 		close_fd(&s->pidfd);
 	if (rc < 0)
-		session_hang_up(c, s);
+		control_hang_up(c, s);
 	return 0;
 }
 
@@ -306,8 +306,7 @@ static void on_signal(struct control *c)
 
 	while (read(c->signals, &info, sizeof(info)) == sizeof(info)) {
 		if (info.ssi_signo == SIGHUP) {
-			log_line(LOG_NOTICE,
-				 "SIGHUP: the configuration is read at the start only; restart to change it");
+			control_reload(c);
 			continue;
 		}
 		log_line(LOG_NOTICE, "%s: ending", info.ssi_signo == SIGTERM ? "SIGTERM" : "SIGINT");
@@ -329,7 +328,7 @@ static void on_outbox(struct control *c)
 		if (bits & SESSION_GONE)
 			session_gone(c, s);
 		else
-			session_hang_up(c, s);
+			control_hang_up(c, s);
 	}
 }
 
@@ -350,7 +349,7 @@ static void dispatch(struct control *c, const struct epoll_event *e)
 			on_hello(c, ptr);
 		break;
 	case W_SESSION:
-		session_hang_up(c, ptr);
+		control_hang_up(c, ptr);
 		break;
 	case W_OUTBOX: /* handle_events() comes to it last */
 	case W_KINDS:
@@ -423,6 +422,12 @@ static int tend_use(struct control *c)
 	return -1;
 }
 
+/* Of two times to wait, in ms; -1: for ever. */
+static int sooner(int a, int b)
+{
+	return a < 0 || (b >= 0 && b < a) ? b : a;
+}
+
 static void *control_loop(void *arg)
 {
 	struct control *c = arg;
@@ -431,10 +436,10 @@ static void *control_loop(void *arg)
 	prctl(PR_SET_NAME, "shaled-control");
 	/* Acquire: pairs with the release in control_stop(), which then rings the outbox. */
 	while (!atomic_load_explicit(&c->quit, memory_order_acquire)) {
-		int hello_ms = tend_connections(c), use_ms = tend_use(c), n;
+		int wait_ms = sooner(tend_connections(c), tend_use(c)), n;
 
-		n = epoll_wait(c->epoll, events, EVENTS,
-			       hello_ms < 0 || (use_ms >= 0 && use_ms < hello_ms) ? use_ms : hello_ms);
+		wait_ms = sooner(wait_ms, notifier_tend(&c->notifier, c->service, c->admission.count));
+		n = epoll_wait(c->epoll, events, EVENTS, wait_ms);
 
 		if (n > 0)
 			handle_events(c, events, n);
@@ -465,7 +470,8 @@ static int open_all(struct control *c, struct err_info *err)
 	c->reserve = open("/dev/null", O_RDONLY | O_CLOEXEC);
 	if (c->epoll < 0 || c->signals < 0 || c->reserve < 0)
 		return err_set(err, -errno, "no descriptors for the control thread: %s", shale_strerror(-errno));
-	c->listener = listen_open(c->path, (mode_t)c->config->mode, err);
+	if (!c->passed)
+		c->listener = listen_open(c->path, (mode_t)c->config->mode, err);
 	if (c->listener < 0)
 		return c->listener;
 	if (watch(c, c->listener, EPOLLIN, W_LISTENER, NULL) < 0 || watch(c, c->signals, EPOLLIN, W_SIGNAL, NULL) < 0 ||
@@ -474,23 +480,27 @@ static int open_all(struct control *c, struct err_info *err)
 	return 0;
 }
 
-int control_start(struct control *c, const struct config *config, struct service *service, const struct region *region,
-		  const char *instance, const char *path, struct err_info *err)
+int control_start(struct control *c, const struct config *config, const struct config_sources *sources,
+		  struct service *service, const struct region *region, const char *instance, const char *path,
+		  int passed, struct err_info *err)
 {
 	int rc;
 
 	*c = (struct control){
 		.config = config,
+		.sources = sources,
 		.service = service,
 		.region = region,
 		.path = path,
+		.passed = passed >= 0,
 		.region_fd = -1,
-		.listener = -1,
+		.listener = passed,
 		.epoll = -1,
 		.signals = -1,
 		.reserve = -1,
 	};
 	snprintf(c->instance, sizeof(c->instance), "%s", instance);
+	notifier_init(&c->notifier);
 	rc = open_all(c, err);
 	if (rc == 0) {
 		rc = -pthread_create(&c->thread, NULL, control_loop, c);
@@ -499,7 +509,7 @@ int control_start(struct control *c, const struct config *config, struct service
 	}
 	c->running = rc == 0;
 	if (rc < 0) {
-		if (c->listener >= 0)
+		if (c->listener >= 0 && !c->passed)
 			unlink(path);
 		control_stop(c);
 	}
@@ -517,7 +527,8 @@ void control_stop(struct control *c)
 		ignored = write(c->service->outbox_event, &one, sizeof(one));
 		(void)ignored; /* a full counter is readable as well */
 		pthread_join(c->thread, NULL);
-		unlink(c->path);
+		if (!c->passed)
+			unlink(c->path);
 	}
 	if (!c->config)
 		return; /* zeroed: never started */
@@ -541,5 +552,6 @@ void control_stop(struct control *c)
 	close_fd(&c->signals);
 	close_fd(&c->reserve);
 	close_fd(&c->region_fd);
+	free(c->own_config);
 	memset(c, 0, sizeof(*c));
 }

@@ -11,6 +11,7 @@
 #include <pthread.h>
 
 #include "daemon/admit.h"
+#include "daemon/notify.h"
 #include "daemon/service.h"
 
 struct connection;
@@ -22,6 +23,10 @@ struct control {
 	const struct region *region;
 	int region_fd;	  /* read-only, to hand over */
 	const char *path; /* of the socket; borrowed */
+	bool passed;	  /* the socket is a supervisor's: its name stays */
+	const struct config_sources *sources; /* to read again */
+	struct config *own_config;	      /* what a reload brought: config points to it */
+	struct notifier notifier;
 	int listener, epoll, signals;
 	int reserve; /* a descriptor kept free, to accept and refuse when all others are used */
 	struct connection *connections;
@@ -38,12 +43,18 @@ struct control {
 };
 
 /*
- * Makes the socket and starts the thread. SIGTERM, SIGINT and SIGHUP are blocked in the calling thread. Everything is borrowed
+ * Makes the socket, or takes @passed (-1: none was), and starts the thread. SIGTERM, SIGINT and SIGHUP are blocked in the calling thread. Everything is borrowed
  * until control_stop. The database is locked, so a socket at @path can only be a dead daemon's and is replaced; anything else there is
  * -EEXIST. 0 or a negative code with words.
  */
-int control_start(struct control *c, const struct config *config, struct service *service, const struct region *region,
-		  const char *instance, const char *path, struct err_info *err);
+int control_start(struct control *c, const struct config *config, const struct config_sources *sources, struct service *service,
+		  const struct region *region, const char *instance, const char *path, int passed, struct err_info *err);
+
+/* reload.c, in the control thread: reads the configuration again; what can change, changes. */
+void control_reload(struct control *c);
+
+/* The session's client has to go. */
+void control_hang_up(struct control *c, struct session *s);
 
 /* After service_run: ends the thread, frees every session, removes the socket. Takes a zeroed struct. */
 void control_stop(struct control *c);

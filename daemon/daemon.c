@@ -8,6 +8,7 @@
 #include <sys/resource.h>
 
 #include "daemon/control.h"
+#include "daemon/listen.h"
 #include "daemon/log.h"
 #include "daemon/notify.h"
 #include "daemon/service.h"
@@ -21,8 +22,10 @@ enum { SERVICE_QUEUE_DEPTH = 256 };
 
 struct house {
 	const struct config *config;
+	const struct config_sources *sources;
 	char *database; /* absolute */
 	char *socket;
+	int passed; /* the socket, when a supervisor made it; -1 */
 	char instance[INSTANCE_LEN + 1];
 	struct io_env *env;
 	struct io_queue *queue;
@@ -51,6 +54,12 @@ static void on_progress(struct engine_host *host)
 
 	if (h->serving)
 		service_progress(&h->service);
+}
+
+static void on_recovering(struct engine_host *host, const char *text)
+{
+	(void)host;
+	notify_recovering(text);
 }
 
 static void on_log(struct engine_host *host, int priority, const char *text)
@@ -104,6 +113,19 @@ static void fit_descriptors(struct engine_options *options)
 		options->max_open_tables = (unsigned)(files.rlim_cur / 4);
 }
 
+/* What whoever looks for a reason later needs to know. */
+static void say_how(const struct house *h)
+{
+	char settings[1536];
+
+	config_summary(h->config, settings, sizeof(settings));
+	log_line(LOG_NOTICE, "shaled " SHALE_VERSION ": %s: settings that differ from their defaults: %s", h->database,
+		 *settings ? settings : "none");
+	if (*h->env->reason)
+		log_event(&(struct log_about){.event = EVENT_FALLBACK}, LOG_WARNING, "I/O by %s: %s", h->env->backend,
+			  h->env->reason);
+}
+
 /* The directory is ours, and in memory. */
 static int open_database(struct house *h, const char *database, const char *socket, struct err_info *err)
 {
@@ -117,8 +139,8 @@ static int open_database(struct house *h, const char *database, const char *sock
 		rc = io_lock(h->env, "LOCK", err);
 	if (rc < 0)
 		return rc;
-	if (*h->env->reason)
-		log_line(LOG_WARNING, "I/O by %s: %s", h->env->backend, h->env->reason);
+	log_start(h->database, io_env_dirfd(h->env), h->config->log_file);
+	say_how(h);
 	rc = segment_instance(io_env_dirfd(h->env), h->instance);
 	if (rc < 0)
 		return err_set(err, rc, "%s: %s", h->database, shale_strerror(rc));
@@ -135,6 +157,7 @@ static int open_database(struct house *h, const char *database, const char *sock
 		.jobs_ready = on_jobs_ready,
 		.progress = on_progress,
 		.log = on_log,
+		.recovering = on_recovering,
 		.memory = &memory_provider_anonymous,
 		.window = h->window.segment.base,
 		.window_size = h->window.segment.size,
@@ -161,6 +184,7 @@ static int open_to_clients(struct house *h, struct err_info *err)
 	rc = region_create(&h->region, h->instance, h->database, region_mode((mode_t)h->config->mode), err);
 	if (rc < 0)
 		return rc;
+	region_set_socket(&h->region, h->socket);
 	rc = service_init(&h->service, h->config, h->engine, h->queue, &h->region, err);
 	if (rc < 0)
 		return rc;
@@ -171,7 +195,10 @@ static int open_to_clients(struct house *h, struct err_info *err)
 	rc = workers_start(&h->workers, h->env, h->engine, config_workers(h->config), err);
 	if (rc < 0)
 		return rc;
-	return control_start(&h->control, h->config, &h->service, &h->region, h->instance, h->socket, err);
+	rc = control_start(&h->control, h->config, h->sources, &h->service, &h->region, h->instance, h->socket,
+			   h->passed, err);
+	h->passed = -1; /* the control thread's, or closed */
+	return rc;
 }
 
 static void announce(const struct house *h)
@@ -186,9 +213,11 @@ static void announce(const struct house *h)
 			 "recovered %llu batches, %llu KiB of log, %llu KiB of it from the window, in %llu ms",
 			 (unsigned long long)r->records, (unsigned long long)(r->log_bytes >> 10),
 			 (unsigned long long)(r->window_bytes >> 10), (unsigned long long)(r->micros / 1000));
-	log_line(LOG_NOTICE, "serving %s on %s (%s; %s; %u compaction worker%s)", h->database, h->socket,
-		 h->env->backend, how, config_workers(h->config), config_workers(h->config) == 1 ? "" : "s");
-	notify_supervisor("READY=1");
+	log_event(&(struct log_about){.event = EVENT_STARTED}, LOG_NOTICE,
+		  "serving %s on %s%s (%s; %s; %u compaction worker%s)", h->database, h->socket,
+		  h->control.passed ? ", which the supervisor made" : "", h->env->backend, how,
+		  config_workers(h->config), config_workers(h->config) == 1 ? "" : "s");
+	notify_ready();
 }
 
 /* ---- end ---- */
@@ -227,8 +256,17 @@ static int end(struct house *h, int rc, struct err_info *err)
 		if (!failed) /* a failed one keeps that state: clients look there for the reason */
 			atomic_store_explicit(&h->region.header->state, REGION_STOPPED, memory_order_release);
 	}
+	if (h->passed >= 0)
+		close(h->passed);
 	if (h->region.header)
 		region_close(&h->region, true);
+	if (h->serving)
+		log_event(&(struct log_about){.event = failed ? EVENT_FAILED : EVENT_STOPPED}, LOG_NOTICE, "%s: %s",
+			  h->database,
+			  failed	     ? "ended by a failure"
+			  : rc < 0 || closed ? "ended, not cleanly"
+					     : "ended cleanly");
+	log_stop();
 	if (h->env)
 		io_env_close(h->env); /* gives the lock back, last */
 	free(h->database);
@@ -236,17 +274,24 @@ static int end(struct house *h, int rc, struct err_info *err)
 	return rc < 0 ? rc : closed;
 }
 
-int daemon_run(const struct config *config, const char *database, const char *socket, struct err_info *err)
+int daemon_run(const struct config *config, const struct config_sources *sources, const char *database,
+	       const char *socket, struct err_info *err)
 {
+	char passed[PATH_MAX];
 	static struct house h; /* large, and one per process */
 	int rc;
 
 	memset(&h, 0, sizeof(h));
 	h.config = config;
+	h.sources = sources;
 	h.window.segment.fd = h.region.segment.fd = -1;
 	workers_init(&h.workers);
 	prctl(PR_SET_NAME, "shaled");
-	rc = prepare_process(err);
+	log_level(LOG_ERR + (int)config->log_level);
+	h.passed = listen_passed(passed, err);
+	if (h.passed >= 0)
+		socket = passed;
+	rc = h.passed < 0 && h.passed != -ENOENT ? h.passed : prepare_process(err);
 	if (rc == 0)
 		rc = open_database(&h, database, socket, err);
 	if (rc == 0)
@@ -258,7 +303,7 @@ int daemon_run(const struct config *config, const char *database, const char *so
 			/* Its own code: what EROFS or ENOSPC means at a start, it does not mean here. */
 			rc = err_set(err, -SHALE_EFAILED, "%s: stopped by an error (%s), told above", h.database,
 				     shale_strerror(rc));
-		notify_supervisor("STOPPING=1");
+		notify_stopping();
 	}
 	return end(&h, rc, err);
 }

@@ -11,9 +11,11 @@
 #include "daemon/config.h"
 
 /*
- * Runs until SIGTERM, SIGINT or a failure of the engine. @socket may be NULL: <db>/shale.sock. The calling thread, which must be the
+ * Runs until SIGTERM, SIGINT or a failure of the engine. @sources: what @config was read from, for a reload. @socket may be NULL: <db>/shale.sock; a
+ * socket that a supervisor passed goes before it. The calling thread, which must be the
  * only one, becomes the service thread. 0 after a clean end, or a negative code with words.
  */
-int daemon_run(const struct config *config, const char *database, const char *socket, struct err_info *err);
+int daemon_run(const struct config *config, const struct config_sources *sources, const char *database, const char *socket,
+	       struct err_info *err);
 
 #endif

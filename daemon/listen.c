@@ -1,9 +1,12 @@
 #include "daemon/listen.h"
 
+#include <fcntl.h>
+#include <limits.h>
 #include <stdio.h>
 #include <sys/socket.h>
 #include <sys/stat.h>
 #include <sys/un.h>
+#include <systemd/sd-daemon.h>
 #include <unistd.h>
 
 #include "shm/base.h"
@@ -114,4 +117,34 @@ int listen_open(const char *path, mode_t mode, struct err_info *err)
 	if (addr.dirfd >= 0)
 		close(addr.dirfd);
 	return rc;
+}
+
+int listen_passed(char *path_out, struct err_info *err)
+{
+	struct sockaddr_un addr = {0};
+	socklen_t len = sizeof(addr);
+	int n = sd_listen_fds(1), fd = SD_LISTEN_FDS_START;
+
+	if (n == 0)
+		return -ENOENT;
+	if (n < 0)
+		return err_set(err, -SHALE_ECONFIG, "the sockets that were passed cannot be used (LISTEN_FDS): %s",
+			       shale_strerror(n));
+	if (n > 1)
+		return err_set(err, -SHALE_ECONFIG,
+			       "%d sockets were passed; shaled listens on one: give the .socket unit a single "
+			       "ListenSequentialPacket=",
+			       n);
+	if (sd_is_socket_unix(fd, SOCK_SEQPACKET, 1, NULL, 0) <= 0)
+		return err_set(err, -SHALE_ECONFIG,
+			       "what was passed as a socket is no listening unix socket of type SOCK_SEQPACKET: the "
+			       ".socket unit "
+			       "must say ListenSequentialPacket=/some/path");
+	if (getsockname(fd, (struct sockaddr *)&addr, &len) < 0 ||
+	    fcntl(fd, F_SETFL, fcntl(fd, F_GETFL) | O_NONBLOCK) < 0)
+		return err_set(err, -SHALE_ECONFIG, "the socket that was passed cannot be used: %s",
+			       shale_strerror(-errno));
+	refuse_descriptors(fd);
+	snprintf(path_out, PATH_MAX, "%s", addr.sun_path[0] ? addr.sun_path : "an abstract name");
+	return fd;
 }

@@ -13,4 +13,11 @@ struct err_info;
  */
 int listen_open(const char *path, mode_t mode, struct err_info *err);
 
+/*
+ * A socket that a supervisor passed (sd_listen_fds(3)), which must be a listening SOCK_SEQPACKET unix socket, and the only one; made non-blocking. The name in the
+ * file system is the supervisor's: nobody here removes it. *@path_out (PATH_MAX bytes) gets it. Call it once, before there are threads.
+ * Returns the descriptor, -ENOENT without words when none was passed, or -SHALE_ECONFIG with words.
+ */
+int listen_passed(char *path_out, struct err_info *err);
+
 #endif

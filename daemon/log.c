@@ -6,16 +6,23 @@
 #include <poll.h>
 #include <pthread.h>
 #include <stdarg.h>
-#include <stdbool.h>
+#include <stdatomic.h>
 #include <stdio.h>
 #include <stdlib.h>
+#include <string.h>
 #include <sys/socket.h>
+#include <sys/stat.h>
 #include <unistd.h>
 
-enum { LINE_MAX_BYTES = 2048 };
-static_assert(LINE_MAX_BYTES <= PIPE_BUF, "a pipe that is ready takes a whole line");
+#include "daemon/log_queue.h"
+
+static_assert((int)LOG_LINE_BYTES <= PIPE_BUF, "a pipe that is ready takes a whole line");
 
 static const char *const priority_word[] = {"", "", "", "error: ", "warning: ", "", "", "debug: "};
+
+enum where { STDERR_ALONE, STDERR_AND_QUEUE, JOURNAL };
+static _Atomic enum where where;
+static _Atomic int level = LOG_NOTICE;
 
 /* A reader of stderr that stands still must not stand in our way: what it does not take is dropped, and counted. */
 static pthread_mutex_t stderr_lock = PTHREAD_MUTEX_INITIALIZER;
@@ -39,48 +46,67 @@ static bool write_now(const char *line, size_t size)
 	return true;
 }
 
-static size_t format(char *line, size_t cap, int priority, const char *fmt, va_list args)
+/* Where stderr leads to the journal, as sd_journal_stream_fd(3) says. A child of such a process may have another stderr. */
+static bool is_journal(void)
 {
-	size_t room = cap - 1; /* for the newline */
-	int n, m;
+	const char *stream = getenv("JOURNAL_STREAM");
+	unsigned long long device, inode;
+	struct stat st;
 
-	if (getenv("JOURNAL_STREAM"))
-		n = snprintf(line, room, "<%d>", priority & 7);
-	else
-		n = snprintf(line, room, "shaled: %s", priority_word[priority & 7]);
-	m = vsnprintf(line + n, room - (size_t)n, fmt, args);
-	n += m < 0 ? 0 : m;
-	if ((size_t)n >= room)
-		n = (int)room - 1;
-	line[n++] = '\n';
-	return (size_t)n;
+	return stream && sscanf(stream, "%llu:%llu", &device, &inode) == 2 && fstat(STDERR_FILENO, &st) == 0 &&
+	       st.st_dev == device && st.st_ino == inode;
 }
 
-static size_t format_loss(char *line, size_t cap, const char *fmt, ...)
+static size_t format(char *line, size_t cap, int priority, const char *text)
 {
-	va_list args;
 	size_t n;
 
-	va_start(args, fmt);
-	n = format(line, cap, LOG_WARNING, fmt, args);
-	va_end(args);
+	if (is_journal())
+		n = (size_t)snprintf(line, cap - 1, "<%d>%s", priority & 7, text);
+	else
+		n = (size_t)snprintf(line, cap - 1, "shaled: %s%s", priority_word[priority & 7], text);
+	if (n >= cap - 1)
+		n = cap - 2;
+	line[n++] = '\n';
 	return n;
 }
 
-static void emit(int priority, const char *fmt, va_list args)
+static void to_stderr(int priority, const char *text)
 {
-	char line[LINE_MAX_BYTES], loss[128];
-	size_t size = format(line, sizeof(line), priority, fmt, args), n;
+	char line[LOG_LINE_BYTES], loss[64];
+	size_t size;
 
 	pthread_mutex_lock(&stderr_lock);
 	if (dropped) {
-		n = format_loss(loss, sizeof(loss), "%u lines were lost, because nobody read them", dropped);
-		if (write_now(loss, n))
+		snprintf(loss, sizeof(loss), "%u lines were lost, because nobody read them", dropped);
+		size = format(line, sizeof(line), LOG_WARNING, loss);
+		if (write_now(line, size))
 			dropped = 0;
 	}
+	size = format(line, sizeof(line), priority, text);
 	if (dropped || !write_now(line, size))
 		dropped++;
 	pthread_mutex_unlock(&stderr_lock);
+}
+
+static void emit(const struct log_about *about, int priority, const char *fmt, va_list args)
+{
+	/* Relaxed: each is one word that is true by itself. */
+	bool wanted = priority <= atomic_load_explicit(&level, memory_order_relaxed);
+	enum where to = atomic_load_explicit(&where, memory_order_relaxed);
+	char text[LOG_LINE_BYTES];
+	int n;
+
+	if (!wanted && (to == STDERR_ALONE || priority > LOG_INFO))
+		return;
+	n = vsnprintf(text, sizeof(text), fmt, args);
+	if (n < 0)
+		return;
+	if (wanted && to != JOURNAL)
+		to_stderr(priority, text);
+	if (to != STDERR_ALONE)
+		log_queue_add(about, priority, wanted && to == JOURNAL, text,
+			      (size_t)n < sizeof(text) ? (size_t)n : sizeof(text) - 1);
 }
 
 void log_line(int priority, const char *fmt, ...)
@@ -88,8 +114,42 @@ void log_line(int priority, const char *fmt, ...)
 	va_list args;
 
 	va_start(args, fmt);
-	emit(priority, fmt, args);
+	emit(&(struct log_about){0}, priority, fmt, args);
 	va_end(args);
+}
+
+void log_event(const struct log_about *about, int priority, const char *fmt, ...)
+{
+	va_list args;
+
+	va_start(args, fmt);
+	emit(about, priority, fmt, args);
+	va_end(args);
+}
+
+void log_level(int priority)
+{
+	atomic_store_explicit(&level, priority, memory_order_relaxed);
+}
+
+void log_start(const char *database, int dirfd, bool file)
+{
+	bool journal = is_journal();
+	int rc = file ? log_queue_start(database, dirfd, true, journal) : 0;
+	bool queue = file && rc == 0;
+
+	if (!queue && journal)
+		queue = log_queue_start(database, dirfd, false, true) == 0;
+	if (queue)
+		atomic_store_explicit(&where, journal ? JOURNAL : STDERR_AND_QUEUE, memory_order_relaxed);
+	if (rc < 0)
+		log_line(LOG_WARNING, "the file LOG cannot be written: %s", strerrordesc_np(-rc));
+}
+
+void log_stop(void)
+{
+	atomic_store_explicit(&where, STDERR_ALONE, memory_order_relaxed);
+	log_queue_stop();
 }
 
 void log_braked(struct log_brake *brake, uint64_t now_ns, int priority, const char *fmt, ...)
@@ -117,6 +177,6 @@ void log_braked(struct log_brake *brake, uint64_t now_ns, int priority, const ch
 	if (!speak)
 		return;
 	va_start(args, fmt);
-	emit(priority, fmt, args);
+	emit(&(struct log_about){0}, priority, fmt, args);
 	va_end(args);
 }

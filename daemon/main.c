@@ -51,16 +51,18 @@ static int exit_code(int rc)
 }
 
 static const char help[] =
-	"usage: shaled --db DIR [--socket PATH] [--config FILE] [--set section.key=value]...\n"
+	"usage: shaled --db DIR [--socket PATH] [--config FILE]... [--set section.key=value]...\n"
 	"\n"
 	"Serves the LevelDB database in DIR to every process of this machine, in the foreground, until SIGTERM.\n"
 	"\n"
 	"  -d, --db DIR         the database directory (else $SHALE_DB); made when it is not there\n"
 	"  -s, --socket PATH    where clients connect (default: DIR/shale.sock)\n"
-	"  -c, --config FILE    settings, as an INI file; shaled.conf explains all of them\n"
+	"  -c, --config FILE    settings, as an INI file (shaled.conf explains all of them), and those in "
+	"FILE.d/*.conf;\n"
+	"                       may be repeated; -FILE may be missing\n"
 	"      --best-effort    serve what can be read of a damaged database (engine.best_effort = yes)\n"
 	"      --set S.K=V      one setting, after the file's; may be repeated\n"
-	"      --check-config   print the settings in force and exit\n"
+	"      --check-config   print the settings in force, each with its origin, and exit\n"
 	"      --explain-config print every setting with its default and what it means, and exit\n"
 	"      --version, --help\n"
 	"\n"
@@ -70,6 +72,7 @@ static const char help[] =
 struct arguments {
 	const char *database, *socket;
 	bool check_config;
+	struct config_sources sources;
 	struct config config;
 };
 
@@ -88,55 +91,64 @@ static const struct option options[] = {
 	{0},
 };
 
-/* Settings of --set come after the file's, wherever they stand on the command line: so the line is read twice. 0, or an exit code plus one. */
+static int add_word(const char **list, unsigned *count, unsigned cap, const char *option, const char *word,
+		    struct err_info *err)
+{
+	if (*count == cap)
+		return err_set(err, -SHALE_ECONFIG, "%s: more than %u times", option, cap);
+	list[(*count)++] = word;
+	return 0;
+}
+
+static int add_set(struct arguments *a, const char *word, struct err_info *err)
+{
+	return add_word(a->sources.set, &a->sources.sets, CONFIG_SETS, "--set", word, err);
+}
+
+/* 0, a negative code with words, or an exit code plus one. */
 static int read_arguments(int argc, char **argv, struct arguments *a, struct err_info *err)
 {
 	int rc = 0, c;
 
-	for (int round = 0; round < 2; round++) {
-		optind = 1;
-		while (rc == 0 && (c = getopt_long(argc, argv, "d:s:c:h", options, NULL)) != -1) {
-			switch (c) {
-			case 'd':
-				a->database = optarg;
-				break;
-			case 's':
-				a->socket = optarg;
-				break;
-			case 'c':
-				rc = round == 0 ? config_read(&a->config, optarg, err) : 0;
-				break;
-			case OPT_SET:
-				rc = round == 1 ? config_set(&a->config, optarg, err) : 0;
-				break;
-			case OPT_BEST_EFFORT:
-				rc = round == 1 ? config_set(&a->config, "engine.best_effort=yes", err) : 0;
-				break;
-			case OPT_CHECK:
-				a->check_config = true;
-				break;
-			case OPT_EXPLAIN:
-				config_default(&a->config);
-				config_write(&a->config, true, stdout);
-				return EXIT_CLEAN + 1;
-			case OPT_VERSION:
-				puts("shaled " SHALE_VERSION);
-				return EXIT_CLEAN + 1;
-			case OPT_HELP:
-			case 'h':
-				fputs(help, stdout);
-				return EXIT_CLEAN + 1;
-			default:
-				fputs("try shaled --help\n", stderr);
-				return EXIT_USAGE + 1;
-			}
+	while (rc == 0 && (c = getopt_long(argc, argv, "d:s:c:h", options, NULL)) != -1) {
+		switch (c) {
+		case 'd':
+			a->database = optarg;
+			break;
+		case 's':
+			a->socket = optarg;
+			break;
+		case 'c':
+			rc = add_word(a->sources.file, &a->sources.files, CONFIG_FILES, "--config", optarg, err);
+			break;
+		case OPT_SET:
+			rc = add_set(a, optarg, err);
+			break;
+		case OPT_BEST_EFFORT:
+			rc = add_set(a, "engine.best_effort=yes", err);
+			break;
+		case OPT_CHECK:
+			a->check_config = true;
+			break;
+		case OPT_EXPLAIN:
+			config_default(&a->config);
+			config_write(&a->config, CONFIG_EXPLAINED, stdout);
+			return EXIT_CLEAN + 1;
+		case OPT_VERSION:
+			puts("shaled " SHALE_VERSION);
+			return EXIT_CLEAN + 1;
+		case OPT_HELP:
+		case 'h':
+			fputs(help, stdout);
+			return EXIT_CLEAN + 1;
+		default:
+			fputs("try shaled --help\n", stderr);
+			return EXIT_USAGE + 1;
 		}
 	}
 	if (rc == 0 && optind < argc)
 		rc = err_set(err, -SHALE_ECONFIG, "\"%s\" is no option; the database is given by --db", argv[optind]);
-	if (rc == 0)
-		rc = config_check(&a->config, err);
-	return rc;
+	return rc == 0 ? config_gather(&a->sources, &a->config, err) : rc;
 }
 
 int main(int argc, char **argv)
@@ -145,7 +157,6 @@ int main(int argc, char **argv)
 	struct err_info err = {0};
 	int rc;
 
-	config_default(&a.config);
 	a.database = getenv("SHALE_DB");
 	rc = read_arguments(argc, argv, &a, &err);
 	if (rc > 0)
@@ -155,14 +166,14 @@ int main(int argc, char **argv)
 		return EXIT_USAGE; /* also when the file cannot be read */
 	}
 	if (a.check_config) {
-		config_write(&a.config, false, stdout);
+		config_write(&a.config, CONFIG_WITH_ORIGINS, stdout);
 		return EXIT_CLEAN;
 	}
 	if (!a.database || !*a.database) {
 		log_line(LOG_ERR, "which database? Give its directory by --db DIR or in $SHALE_DB");
 		return EXIT_USAGE;
 	}
-	rc = daemon_run(&a.config, a.database, a.socket, &err);
+	rc = daemon_run(&a.config, &a.sources, a.database, a.socket, &err);
 	if (rc < 0)
 		log_line(LOG_ERR, "%s", *err.text ? err.text : shale_strerror(rc));
 	return exit_code(rc);

@@ -85,7 +85,7 @@ int ops_two_keys(const struct service *svc, const struct request *r, struct slic
 
 /* ---- the small ones ---- */
 
-/* "shale.config": the settings in force, as a configuration file. */
+/* "shale.config": the settings in force, as a configuration file, each with its origin as a comment. */
 static int config_text(const struct service *svc, char **text_out)
 {
 	size_t size;
@@ -93,7 +93,7 @@ static int config_text(const struct service *svc, char **text_out)
 
 	if (!f)
 		return -ENOMEM;
-	config_write(svc->config, false, f);
+	config_write(svc->config, CONFIG_WITH_ORIGINS, f);
 	return fclose(f) ? -ENOMEM : 0;
 }
 
@@ -189,7 +189,8 @@ void ops_execute(struct service *svc, struct session *s, const struct sqe *sqe)
 		return;
 	}
 	s->operations++;
-	if (unlikely(sqe->in_len > svc->config->in_flight_per_uid - s->user->held)) {
+	/* A reload may have set the limit below what is held already. */
+	if (unlikely(s->user->held + sqe->in_len > svc->config->in_flight_per_uid)) {
 		request_complete(svc, r, -EDQUOT, 0);
 		return;
 	}

@@ -19,6 +19,7 @@
 
 #include <sched.h>
 #include <stdio.h>
+#include <stdlib.h>
 #include <sys/eventfd.h>
 #include <unistd.h>
 
@@ -65,6 +66,14 @@ void service_progress(struct service *svc)
 {
 	atomic_store_explicit(&svc->progress, true, memory_order_seq_cst);
 	service_wake(svc);
+}
+
+bool service_rests(const struct service *svc)
+{
+	/* Whoever calls stores what it is to see, then takes `sleeping` away: so a call that is not heeded is seen in either. */
+	return atomic_load_explicit(&svc->sleeping, memory_order_seq_cst) && !mailbox_full(&svc->inbox) &&
+	       !atomic_load_explicit(&svc->progress, memory_order_seq_cst) &&
+	       !atomic_load_explicit(&svc->stop, memory_order_seq_cst);
 }
 
 void service_post(struct service *svc, struct session *s, unsigned bits)
@@ -128,10 +137,11 @@ static void check_engine(struct service *svc)
 	svc->jobs_look = svc->stall_look = true;
 	tell_error(svc, rc ? err.text : svc->standing_error ? svc->standing_error : "");
 	if (heals(rc) && !svc->paused) {
-		log_line(LOG_ERR, "%s; background work waits and is tried again each second", err.text);
+		log_event(&(struct log_about){.event = EVENT_DISK_FULL}, LOG_ERR,
+			  "%s; background work waits and is tried again each second", err.text);
 		svc->retry_ns = svc->now_ns + RETRY_NS;
 	} else if (!rc && svc->paused) {
-		log_line(LOG_NOTICE, "background work goes on again");
+		log_event(&(struct log_about){.event = EVENT_DISK_ROOM}, LOG_NOTICE, "background work goes on again");
 	}
 	svc->paused = heals(rc);
 	if (!svc->set_aside && !svc->paused)
@@ -150,6 +160,38 @@ static void retry_background(struct service *svc)
 		check_engine(svc);
 }
 
+static void apply_config(struct service *svc)
+{
+	const struct config *config = svc->config;
+
+	svc->turn_cost = (int64_t)config->turn_bytes;
+	svc->request_cost = max_size(config->turn_bytes / config->turn_requests, 1);
+	spinner_init(&svc->spinner, config->spin_us * 1000);
+}
+
+/* The settings of a reload. What a pass keeps of them is worked out anew; sessions keep the ring and the arena that they have. */
+static void take_config(struct service *svc)
+{
+	/* Acquire: pairs with the release in service_reload(): the settings before the pointer. */
+	struct config *next = atomic_exchange_explicit(&svc->new_config, NULL, memory_order_acquire);
+
+	if (!next)
+		return;
+	free(svc->own_config);
+	svc->config = svc->own_config = next;
+	apply_config(svc);
+	users_reweigh(svc);
+	stats_settings(svc);
+	svc->stall_look = true; /* what waited for a rate may go now */
+}
+
+void service_reload(struct service *svc, struct config *config)
+{
+	free(atomic_exchange_explicit(&svc->new_config, config,
+				      memory_order_acq_rel)); /* one that nobody has come for */
+	service_progress(svc);
+}
+
 static void begin_closing(struct service *svc);
 
 static unsigned pass(struct service *svc)
@@ -165,6 +207,7 @@ static unsigned pass(struct service *svc)
 	/* Relaxed look first: the exchange costs a locked instruction. Whoever stores it also wakes us. */
 	if (unlikely(atomic_load_explicit(&svc->progress, memory_order_relaxed)) &&
 	    atomic_exchange_explicit(&svc->progress, false, memory_order_seq_cst)) {
+		take_config(svc);
 		check_engine(svc);
 		work++;
 	}
@@ -224,7 +267,7 @@ static bool park_all(struct service *svc)
 	return true;
 }
 
-static bool called(struct service *svc)
+static bool called(const struct service *svc)
 {
 	return mailbox_full(&svc->inbox) || atomic_load_explicit(&svc->progress, memory_order_seq_cst) ||
 	       (atomic_load_explicit(&svc->stop, memory_order_seq_cst) && !svc->closing);
@@ -385,12 +428,13 @@ static void end_all(struct service *svc)
 
 int service_run(struct service *svc)
 {
-	uint64_t idle_since = 0;
+	uint64_t idle_since = 0, beats = 0;
 
 	io_submit(svc->queue, &svc->event_req);
 	atomic_store_explicit(&svc->region->header->state, REGION_SERVING, memory_order_release);
 	for (;;) {
 		svc->now_ns = monotonic_ns();
+		atomic_store_explicit(&svc->beats, ++beats, memory_order_relaxed);
 		if (pass(svc)) {
 			if (idle_since)
 				spinner_hit(&svc->spinner, svc->now_ns - idle_since);
@@ -425,15 +469,13 @@ int service_init(struct service *svc, const struct config *config, struct engine
 	svc->next_deadline = UINT64_MAX;
 	svc->set_aside_every_ns = SET_ASIDE_NS;
 	svc->now_ns = svc->started_ns = monotonic_ns();
-	svc->turn_cost = (int64_t)config->turn_bytes;
-	svc->request_cost = max_size(config->turn_bytes / config->turn_requests, 1);
+	apply_config(svc);
 	svc->light_round = 1;
 	svc->next_lease_ns = UINT64_MAX;
 	for (unsigned i = 0; i < ARRAY_SIZE(lists); i++)
 		list_init(lists[i]);
 	mailbox_init(&svc->inbox);
 	mailbox_init(&svc->outbox);
-	spinner_init(&svc->spinner, config->spin_us * 1000);
 	request_pool_init(&svc->pool, svc, engine_read_shared(engine));
 	svc->event = eventfd(0, EFD_CLOEXEC);
 	svc->outbox_event = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
@@ -454,6 +496,9 @@ int service_init(struct service *svc, const struct config *config, struct engine
 
 void service_fini(struct service *svc)
 {
+	free(atomic_exchange_explicit(&svc->new_config, NULL, memory_order_acquire));
+	free(svc->own_config);
+	svc->own_config = NULL;
 	users_fini(svc);
 	if (!svc->pool.busy) /* else reads that never came back still point there */
 		request_pool_fini(&svc->pool);

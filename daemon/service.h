@@ -17,7 +17,8 @@
 enum { VISIT_TAKE = 8, RETRY_BUDGET = 32 };
 
 struct service {
-	const struct config *config;
+	const struct config *config; /* the caller's, or own_config */
+	struct config *own_config;   /* what a reload brought */
 	struct engine *engine;
 	struct io_queue *queue;
 	struct region *region;
@@ -30,6 +31,8 @@ struct service {
 	_Atomic bool sleeping; /* we sleep, or are about to: wake us */
 	_Atomic bool progress; /* the engine's background work got on */
 	_Atomic bool stop;     /* somebody asked for a clean end */
+	_Atomic(struct config *) new_config; /* of a reload: taken, and owned, by whoever exchanges it for NULL */
+	_Atomic uint64_t beats; /* passes of the loop; written by the service thread only, relaxed: for the watchdog */
 
 	struct io_req event_req;
 	uint64_t event_count;
@@ -92,6 +95,7 @@ struct service {
 	bool stats_changed;
 	uint64_t stats_ns; /* last published */
 	uint64_t jobs_seen; /* engine_stats.jobs_ever as published */
+	uint64_t job_told;  /* the last that ended and is in the log */
 	uint64_t started_ns;
 	const char *standing_error; /* shown while nothing else is wrong: what the open found; NULL or "": nothing */
 	struct log_brake broken_brake, ousted_brake, damage_brake;
@@ -115,6 +119,12 @@ void service_wake(struct service *svc);
 void service_stop(struct service *svc);
 void service_post(struct service *svc, struct session *s, unsigned bits);
 void service_progress(struct service *svc);
+
+/* The service thread sleeps, and nobody has called it. */
+bool service_rests(const struct service *svc);
+
+/* From now on @config, which it takes, in place of what service_init got; before service_fini. Settings that need a restart are the same in both. */
+void service_reload(struct service *svc, struct config *config);
 
 /* ---- for the other parts ---- */
 

@@ -4,17 +4,9 @@
 
 #include "engine/joblog.h"
 
-void stats_init(struct service *svc, const struct engine_recovery *recovery, const struct io_env *env)
+void stats_settings(struct service *svc)
 {
-	struct region_stats *st = &svc->stats;
-
-	st->recovered_log_bytes = recovery->log_bytes;
-	st->recovered_window_bytes = recovery->window_bytes;
-	st->recovery_us = recovery->micros;
-	st->block_cache_capacity = svc->config->block_cache;
-	st->io_uring = !strcmp(env->backend, "io_uring");
-	snprintf(st->io_backend, sizeof(st->io_backend), "%s%s%s", env->backend, *env->reason ? ": " : "", env->reason);
-	st->settings = (struct region_settings){
+	svc->stats.settings = (struct region_settings){
 		.write_buffer = svc->config->write_buffer,
 		.max_immutables = svc->config->max_immutables,
 		.l0_compaction = svc->config->l0_compaction,
@@ -26,6 +18,20 @@ void stats_init(struct service *svc, const struct engine_recovery *recovery, con
 		.tombstone_percent = svc->config->tombstone_percent,
 		.background_rate = svc->config->background_rate,
 	};
+	svc->stats_changed = true;
+}
+
+void stats_init(struct service *svc, const struct engine_recovery *recovery, const struct io_env *env)
+{
+	struct region_stats *st = &svc->stats;
+
+	st->recovered_log_bytes = recovery->log_bytes;
+	st->recovered_window_bytes = recovery->window_bytes;
+	st->recovery_us = recovery->micros;
+	st->block_cache_capacity = svc->config->block_cache;
+	st->io_uring = !strcmp(env->backend, "io_uring");
+	snprintf(st->io_backend, sizeof(st->io_backend), "%s%s%s", env->backend, *env->reason ? ": " : "", env->reason);
+	stats_settings(svc);
 	for (unsigned i = 0; i < REASON_COUNT; i++)
 		snprintf(st->reason_names[i], sizeof(st->reason_names[i]), "%s",
 			 compaction_reason_name((enum compaction_reason)i));
@@ -68,6 +74,46 @@ static struct region_job job_row(const struct job_record *r, uint64_t now_ns)
 	return row;
 }
 
+/* A line for a flush or a compaction, as people look for in LOG; failures were told by the engine. */
+static void log_job(const struct job_record *r)
+{
+	const struct log_about about = {.job = r->id};
+
+	if (r->result < 0)
+		return;
+	if (r->kind == JOB_FLUSH)
+		log_event(&about, LOG_INFO,
+			  "job %llu: flushed %llu KiB of memtable into %llu KiB of level %u in %llu ms",
+			  (unsigned long long)r->id, (unsigned long long)(r->bytes[0] >> 10),
+			  (unsigned long long)(r->bytes_written >> 10), r->output_level,
+			  (unsigned long long)(r->micros / 1000));
+	else if (r->kind == JOB_COMPACT && r->trivial)
+		log_event(&about, LOG_INFO, "job %llu: moved %llu table%s (%llu KiB) from level %u to %u (%s)",
+			  (unsigned long long)r->id, (unsigned long long)r->files[0], r->files[0] == 1 ? "" : "s",
+			  (unsigned long long)(r->bytes[0] >> 10), r->level, r->output_level,
+			  compaction_reason_name(r->reason));
+	else if (r->kind == JOB_COMPACT)
+		log_event(&about, LOG_INFO,
+			  "job %llu: compacted %llu + %llu tables of levels %u + %u (%llu KiB) into %llu KiB in %llu "
+			  "ms (%s)",
+			  (unsigned long long)r->id, (unsigned long long)r->files[0], (unsigned long long)r->files[1],
+			  r->level, r->output_level, (unsigned long long)((r->bytes[0] + r->bytes[1]) >> 10),
+			  (unsigned long long)(r->bytes_written >> 10), (unsigned long long)(r->micros / 1000),
+			  compaction_reason_name(r->reason));
+}
+
+/* @last: newest first. */
+static void log_jobs(struct service *svc, const struct job_record last[JOBLOG_KEEP])
+{
+	unsigned n = 0;
+
+	while (n < JOBLOG_KEEP && last[n].id && last[n].id != svc->job_told)
+		n++;
+	svc->job_told = last[0].id;
+	while (n)
+		log_job(&last[--n]);
+}
+
 static void fill_jobs(struct service *svc, const struct engine_stats *es)
 {
 	struct region_stats *st = &svc->stats;
@@ -78,6 +124,7 @@ static void fill_jobs(struct service *svc, const struct engine_stats *es)
 		return;
 	svc->jobs_seen = es->jobs_ever;
 	count = engine_jobs(svc->engine, running, REGION_RUNNING, last);
+	log_jobs(svc, last);
 	st->jobs_listed = min_size(count, REGION_RUNNING);
 	for (unsigned i = 0; i < REGION_RUNNING; i++)
 		st->running[i] = i < st->jobs_listed ? job_row(&running[i], monotonic_ns()) : (struct region_job){0};

@@ -7,6 +7,9 @@
 /* What never changes after the start. */
 void stats_init(struct service *svc, const struct engine_recovery *recovery, const struct io_env *env);
 
+/* The settings that the page shows: at the start, and after a reload. */
+void stats_settings(struct service *svc);
+
 /* Writes the page and the heartbeat. */
 void stats_publish(struct service *svc);
 

@@ -55,6 +55,18 @@ void user_leave(struct service *svc, struct user *u)
 		free(u);
 }
 
+void users_reweigh(struct service *svc)
+{
+	for (struct list *l = svc->users.next; l != &svc->users; l = l->next) {
+		struct user *u = container_of(l, struct user, link);
+
+		if (u != &svc->nobody)
+			u->weight = config_weight(svc->config, u->uid);
+		u->rate_left = 0;
+		u->rate_ns = svc->now_ns;
+	}
+}
+
 void users_fini(struct service *svc)
 {
 	struct list *l;

@@ -37,6 +37,9 @@ struct user {
 struct user *user_join(struct service *svc, uid_t uid);
 void user_leave(struct service *svc, struct user *u); /* the last one frees it */
 
+/* Weights and rates are others now: old debts do not count. */
+void users_reweigh(struct service *svc);
+
 /* At the end, when sessions may be left that nobody came for. */
 void users_fini(struct service *svc);
 

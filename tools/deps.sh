@@ -3,10 +3,10 @@
 # beside them (fuzzers, models, valgrind, real file systems, …); deps.sh bench: the engines to compare with. Silent when nothing is missing.
 set -eu
 packages="gcc make libc6-dev pkg-config liburing-dev libjemalloc-dev libzstd-dev libsnappy-dev libisal-dev
- libinih-dev libsmartcols-dev libjansson-dev check libsubunit-dev libleveldb-dev"
+ libinih-dev libsystemd-dev libsmartcols-dev libjansson-dev check libsubunit-dev libleveldb-dev"
 case "${1:-}" in
 "") ;;
-ci) packages="$packages clang clang-format g++ scdoc mandoc spin valgrind e2fsprogs xfsprogs gcovr" ;;
+ci) packages="$packages clang clang-format g++ scdoc mandoc spin valgrind e2fsprogs xfsprogs gcovr systemd systemd-container dbus" ;;
 bench) packages="$packages librocksdb-dev liblmdb-dev libhiredis-dev redis-server" ;;
 *) echo "usage: deps.sh [ci|bench]" >&2 && exit 2 ;;
 esac

@@ -191,7 +191,7 @@ START_TEST(print_and_read_again)
 	config_write(&c, false, f);
 	fclose(f);
 	ck_ok(read_text(text));
-	ck_assert_int_eq(memcmp(&c, &again, sizeof(c)), 0);
+	ck_assert_int_eq(memcmp(&c, &again, offsetof(struct config, origin)), 0);
 	free(text);
 }
 END_TEST
