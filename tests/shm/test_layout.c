@@ -90,9 +90,11 @@ START_TEST(region_is_pinned)
 		PIN(region_header, started_realtime_ns, 72, 8),
 		PIN(region_header, database, 80, 1024),
 		PIN(region_header, version, 1104, 32),
-		PIN(region_header, state, 1152, 4),
-		PIN(region_header, heartbeat_ns, 1216, 8),
-		PIN(region_header, last_sequence, 1280, 8),
+		PIN(region_header, events_off, 1136, 8),
+		PIN(region_header, socket, 1144, 1024),
+		PIN(region_header, state, 2176, 4),
+		PIN(region_header, heartbeat_ns, 2240, 8),
+		PIN(region_header, last_sequence, 2304, 8),
 		PIN(region_snapshot, sequence_plus_1, 0, 8),
 		PIN(region_snapshot, session, 8, 8),
 		PIN(region_snapshot, taken_monotonic_ns, 16, 8),
@@ -125,6 +127,16 @@ START_TEST(region_is_pinned)
 		PIN(region_job, micros, 72, 8),
 		PIN(region_job, left_us, 80, 8),
 		PIN(region_job, result, 128, 8),
+		PIN(histogram, sum_ns, 0, 8),
+		PIN(histogram, max_ns, 8, 8),
+		PIN(histogram, bucket, 16, 496),
+		PIN(region_event, number, 0, 8),
+		PIN(region_event, realtime_ns, 8, 8),
+		PIN(region_event, kind, 16, 4),
+		PIN(region_event, severity, 20, 4),
+		PIN(region_event, text, 24, 232),
+		PIN(region_events, newest, 0, 8),
+		PIN(region_events, row, 64, 128 * 256),
 		PIN(region_stats_page, published, 0, 8),
 		PIN(region_stats_page, copy, 64, 2 * sizeof(struct region_stats)),
 	};
@@ -170,7 +182,7 @@ END_TEST
 /* Numbers that travel. */
 START_TEST(numbers_are_pinned)
 {
-	ck_assert_int_eq(SHM_ABI, 3);
+	ck_assert_int_eq(SHM_ABI, 4);
 	ck_assert_int_eq(OP_NOP, 0);
 	ck_assert_int_eq(OP_GET, 1);
 	ck_assert_int_eq(OP_WRITE, 2);
@@ -195,6 +207,10 @@ START_TEST(numbers_are_pinned)
 	ck_assert_int_eq(REGION_FAILED, 4);
 	ck_assert_int_eq(REGION_JOB_LOG, 1);
 	ck_assert_int_eq(REGION_JOB_DELETE, 5);
+	ck_assert_int_eq(REGION_OP_OTHER, 6);
+	ck_assert_int_eq(REGION_PART_JOB, 3);
+	ck_assert_int_eq(REGION_REFUSED_OTHER, 3);
+	ck_assert_int_eq(REGION_EVENT_STOPPED, 17);
 	ck_assert_int_eq(SQE_NO_WAIT, 128);
 	ck_assert_uint_eq(SEQUENCE_EMPTY, UINT64_C(1) << 63);
 	ck_assert_int_eq(BATCH_PUT, 1);
