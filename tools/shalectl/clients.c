@@ -6,17 +6,8 @@
 #include <unistd.h>
 
 #include "shm/park.h"
-#include "tools/shalectl/picture.h"
-
-/* One session's row, copied. */
-struct client {
-	uint64_t id, operations, bytes_in, bytes_out, in_flight, held, throttled_us, channel, ousted;
-	uint64_t age_us, idle_us, oldest_us; /* oldest_us: of its snapshots; 0: it has none */
-	unsigned pid, uid, snapshots, state;
-	char command[sizeof(((struct region_session *)0)->command) + 1];
-	char user[CELL / 2];
-	bool stopped;
-};
+#include "tools/shalectl/clients.h"
+#include "tools/shalectl/explain.h"
 
 static uint64_t word(const _Atomic uint64_t *p)
 {
@@ -26,22 +17,6 @@ static uint64_t word(const _Atomic uint64_t *p)
 static uint64_t since(uint64_t now, uint64_t then)
 {
 	return then && now > then ? (now - then) / 1000 : 0;
-}
-
-/* The letter behind the last ')' of /proc/PID/stat. */
-static bool is_stopped(unsigned pid)
-{
-	char path[64], line[512];
-	const char *end = NULL;
-	FILE *f;
-
-	snprintf(path, sizeof(path), "/proc/%u/stat", pid);
-	f = fopen(path, "re");
-	if (f && fgets(line, sizeof(line), f))
-		end = strrchr(line, ')');
-	if (f)
-		fclose(f);
-	return end && end[1] == ' ' && (end[2] == 'T' || end[2] == 't');
 }
 
 static void user_name(unsigned uid, char out[CELL / 2])
@@ -68,8 +43,7 @@ static uint64_t oldest_snapshot_us(const struct region *r, uint64_t id, uint64_t
 	return oldest;
 }
 
-/* False: there is none. Our own is none, either. */
-static bool client_read(const struct region *r, unsigned i, uint64_t now, struct client *out)
+bool client_read(const struct region *r, unsigned i, uint64_t now, struct client *out)
 {
 	const struct region_session *row = &r->sessions[i];
 	struct client c = {0};
@@ -100,7 +74,7 @@ static bool client_read(const struct region *r, unsigned i, uint64_t now, struct
 	return true;
 }
 
-static const char *client_state(const struct client *c)
+const char *client_state(const struct client *c)
 {
 	if (c->stopped)
 		return "stopped";

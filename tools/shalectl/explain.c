@@ -9,12 +9,7 @@
 
 #include "shm/error.h"
 #include "shm/park.h"
-#include "tools/shalectl/picture.h"
-
-struct answer {
-	const char *cause; /* a word for programs */
-	char text[1024];
-};
+#include "tools/shalectl/explain.h"
 
 static void say(struct answer *a, const char *cause, const char *fmt, ...) __attribute__((format(printf, 3, 4)));
 static void say(struct answer *a, const char *cause, const char *fmt, ...)
@@ -29,8 +24,7 @@ static void say(struct answer *a, const char *cause, const char *fmt, ...)
 
 /* ---- writes ---- */
 
-/* Whether a signal stopped the process: the letter after the name in /proc/PID/stat. */
-static bool is_stopped(uint32_t pid)
+bool is_stopped(uint32_t pid)
 {
 	char path[64], line[512] = "";
 	const char *after;
@@ -126,7 +120,7 @@ static void explain_stall(const struct region_stats *s, struct answer *a)
 		    how, size_text(set->slowdown_rate, size), s->level[0].files, set->l0_slowdown, level0_job(s, job));
 }
 
-static void explain_writes(const struct picture *p, struct answer *a)
+void explain_writes(const struct picture *p, struct answer *a)
 {
 	const struct region_stats *s = &p->stats;
 	const uint64_t waited[] = {s->stall_l0_us, s->stall_memtable_us, s->stall_slowdown_us, s->stall_log_us};
@@ -281,7 +275,7 @@ static void print_both(const struct picture *p)
 	puts(space.text);
 }
 
-static json_t *both_json(const struct picture *p)
+json_t *explain_json(const struct picture *p)
 {
 	struct answer writes, space;
 
@@ -293,5 +287,5 @@ static json_t *both_json(const struct picture *p)
 
 int cmd_explain(struct ctl *ctl)
 {
-	return show_picture(ctl, print_both, both_json);
+	return show_picture(ctl, print_both, explain_json);
 }

@@ -2,7 +2,8 @@
  * picture.c - one look at a daemon's region, without asking the daemon where it can be helped.
  *
  * With --db the region is opened by name, so looking works while the daemon hangs, and still shows the last state of
- * one that was killed. Without it the handshake hands the region over, which needs a daemon that answers.
+ * one that was killed. With a socket, it is looked for among the regions that there are; where it is not found (another /dev/shm than ours, no
+ * permission to open it by name), the handshake hands it over, which needs a daemon that answers.
  */
 #include "tools/shalectl/picture.h"
 
@@ -38,6 +39,8 @@ static int region_by_socket(struct ctl *ctl, struct region *r, struct err_info *
 
 	if (code != EXIT_OK)
 		return code;
+	if (region_of_socket(path, r))
+		return EXIT_OK;
 	rc = handshake_connect(path, &hello, ctl->timeout_ms, &sock, &welcome, fds, err);
 	if (rc == 0) {
 		rc = region_map(r, fds[1], err);
@@ -48,26 +51,32 @@ static int region_by_socket(struct ctl *ctl, struct region *r, struct err_info *
 	return rc == 0 ? EXIT_OK : ctl_refused(rc, err->text);
 }
 
-int take_picture(struct ctl *ctl, struct picture *p)
+int picture_refresh(struct picture *p)
 {
-	struct err_info err = {0};
 	uint64_t now, beat;
-	int code = ctl->database ? region_by_directory(ctl, &p->region, &err) : region_by_socket(ctl, &p->region, &err);
 
-	if (code != EXIT_OK)
-		return code;
-	if (region_read_stats(&p->region, &p->stats) < 0) {
-		complain("the stats page is half written: the daemon died while it wrote");
-		region_close(&p->region, false);
-		return EXIT_FAILED;
-	}
+	if (region_read_stats(&p->region, &p->stats) < 0)
+		return -EAGAIN;
 	now = monotonic_ns();
 	/* Acquire: what the daemon wrote before it changed the state is seen with it. */
 	p->state = atomic_load_explicit(&p->region.header->state, memory_order_acquire);
 	beat = atomic_load_explicit(&p->region.header->heartbeat_ns, memory_order_relaxed);
 	p->idle_s = now > beat ? (double)(now - beat) / 1e9 : 0;
 	p->alive = region_served(&p->region);
-	return EXIT_OK;
+	return 0;
+}
+
+int take_picture(struct ctl *ctl, struct picture *p)
+{
+	struct err_info err = {0};
+	int code = ctl->database ? region_by_directory(ctl, &p->region, &err) : region_by_socket(ctl, &p->region, &err);
+
+	if (code == EXIT_OK && picture_refresh(p) < 0) {
+		complain("the stats page is renewed all the time: no look at it succeeded");
+		region_close(&p->region, false);
+		code = EXIT_FAILED;
+	}
+	return code;
 }
 
 const char *state_name(const struct picture *p)

@@ -19,6 +19,8 @@ struct picture {
 
 /* Maps the region and copies the stats page. EXIT_OK (region_close then), or the exit code after having said why. */
 int take_picture(struct ctl *ctl, struct picture *p);
+/* Looks again at a region that is open. 0, or -EAGAIN: the daemon is renewing its page all the time. */
+int picture_refresh(struct picture *p);
 const char *state_name(const struct picture *p);
 /* The exit code of a verb that only looks: it tells whether the daemon runs. */
 int picture_exit(const struct picture *p);
@@ -33,6 +35,9 @@ int show_picture(struct ctl *ctl, void (*text)(const struct picture *p), json_t 
  * directory; -EACCES: the segment of that name is somebody else's; or as region_map. With words.
  */
 int region_of_directory(const char *directory, struct region *r, struct err_info *err);
+
+/* The same of the daemon that listens on @socket, if it runs and is found without asking it. */
+bool region_of_socket(const char *socket, struct region *r);
 
 /* Whether the process that made the region is there. */
 bool region_served(const struct region *r);

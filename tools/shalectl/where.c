@@ -6,8 +6,10 @@
  * could serve the directory anyway: its owner, root, or ourselves. Else root, asking for a database, could be led to a socket of somebody who waits there
  * for what root sends.
  */
+#include <dirent.h>
 #include <errno.h>
 #include <fcntl.h>
+#include <limits.h>
 #include <signal.h>
 #include <stdlib.h>
 #include <sys/mman.h>
@@ -22,38 +24,77 @@ static bool believed(uid_t owner, uid_t directory_owner)
 	return owner == 0 || owner == directory_owner || owner == geteuid();
 }
 
+/* Opens /dev/shm/@name and maps it, if it belongs to one of those who may serve what belongs to @master. */
+static int region_named(const char *name, uid_t master, struct region *r, struct err_info *err)
+{
+	struct stat st;
+	int fd = shm_open(name, O_RDONLY | O_CLOEXEC, 0), rc;
+
+	if (fd < 0)
+		return err_set(err, -errno, "opening the shared region /dev/shm%s: %m", name);
+	if (fstat(fd, &st) < 0)
+		rc = err_set(err, -errno, "looking at the shared region /dev/shm%s: %m", name);
+	else if (!believed(st.st_uid, master))
+		rc = err_set(err, -EACCES,
+			     "/dev/shm%s belongs to uid %u, and what it speaks of to uid %u: it is not believed; "
+			     "whoever put it there can say why, and root may remove it",
+			     name, (unsigned)st.st_uid, (unsigned)master);
+	else
+		rc = region_map(r, fd, err);
+	close(fd);
+	return rc;
+}
+
 int region_of_directory(const char *directory, struct region *r, struct err_info *err)
 {
 	char instance[INSTANCE_LEN + 1], name[SEGMENT_NAME_MAX];
-	int dir = open(directory, O_RDONLY | O_DIRECTORY | O_CLOEXEC), fd = -1, rc;
-	struct stat folder, segment;
+	int dir = open(directory, O_PATH | O_DIRECTORY | O_CLOEXEC), rc;
+	struct stat st;
 
-	if (dir < 0)
-		dir = open(directory,
-			   O_PATH | O_DIRECTORY | O_CLOEXEC); /* one that we may not list has a name all the same */
 	if (dir < 0)
 		return err_set(err, -ENOTDIR, "%s: %s", directory, shale_strerror(-errno));
 	rc = segment_instance(dir, instance);
-	if (rc == 0 && fstat(dir, &folder) < 0)
+	if (rc == 0 && fstat(dir, &st) < 0)
 		rc = -errno;
 	close(dir);
 	if (rc < 0)
 		return err_set(err, rc, "%s: %s", directory, shale_strerror(rc));
 	snprintf(name, sizeof(name), "/shale.%s.region", instance);
-	fd = shm_open(name, O_RDONLY | O_CLOEXEC, 0);
-	if (fd < 0 || fstat(fd, &segment) < 0)
-		rc = errno == ENOENT ? err_set(err, -ENOENT, "no shaled serves %s", directory)
-				     : err_set(err, -errno, "opening the shared region /dev/shm%s: %m", name);
-	else if (!believed(segment.st_uid, folder.st_uid))
-		rc = err_set(err, -EACCES,
-			     "/dev/shm%s belongs to uid %u, but %s to uid %u: it is not believed; whoever put it there "
-			     "can say why, and root may remove it",
-			     name, (unsigned)segment.st_uid, directory, (unsigned)folder.st_uid);
-	else
-		rc = region_map(r, fd, err);
-	if (fd >= 0)
-		close(fd);
-	return rc;
+	rc = region_named(name, st.st_uid, r, err);
+	return rc == -ENOENT ? err_set(err, -ENOENT, "no shaled serves %s", directory) : rc;
+}
+
+bool region_of_socket(const char *socket, struct region *r)
+{
+	struct stat wanted, named;
+	struct dirent *entry;
+	char name[NAME_MAX + 2];
+	bool found = false;
+	DIR *shm;
+
+	if (stat(socket, &wanted) < 0 || !S_ISSOCK(wanted.st_mode))
+		return false;
+	shm = opendir("/dev/shm");
+	while (shm && !found && (entry = readdir(shm)) != NULL) {
+		struct region one = {.segment.fd = -1};
+		size_t n = strlen(entry->d_name);
+
+		if (strncmp(entry->d_name, "shale.", 6) != 0 || n < 7 || strcmp(entry->d_name + n - 7, ".region") != 0)
+			continue;
+		snprintf(name, sizeof(name), "/%s", entry->d_name);
+		if (region_named(name, wanted.st_uid, &one, NULL) < 0)
+			continue;
+		found = one.header->socket[0] == '/' && !one.header->socket[sizeof(one.header->socket) - 1] &&
+			region_served(&one) && stat(one.header->socket, &named) == 0 && named.st_dev == wanted.st_dev &&
+			named.st_ino == wanted.st_ino;
+		if (found)
+			*r = one;
+		else
+			region_close(&one, false);
+	}
+	if (shm)
+		closedir(shm);
+	return found;
 }
 
 bool region_served(const struct region *r)
