@@ -12,6 +12,8 @@
 BUILD  ?= release
 OUT    ?= build/$(BUILD)
 PREFIX ?= /usr/local
+# Of the library and its pkg-config file; a Debian package says /usr/lib/x86_64-linux-gnu.
+LIBDIR ?= $(PREFIX)/lib
 SOVERSION := 0
 VERSION   := $(shell sed -n 's/^\#define SHALE_VERSION "\(.*\)"/\1/p' client/shale.h)
 # make's own default is cc, which a bare system does not have and deps.sh does not bring.
@@ -39,7 +41,7 @@ ifdef WERROR
 WARNINGS += -Werror
 endif
 ALL_CFLAGS := -std=gnu17 -D_GNU_SOURCE -I. $(WARNINGS) -fPIC -fvisibility=hidden -ffunction-sections -fdata-sections \
-	-pthread $(CFLAGS_$(BUILD)) $(CFLAGS)
+	-pthread $(CFLAGS_$(BUILD)) $(CPPFLAGS) $(CFLAGS)
 ALL_LDFLAGS := -pthread -Wl,--gc-sections $(LDFLAGS_$(BUILD)) $(LDFLAGS)
 
 ENGINE_LIBS := -luring -lisal -lzstd -lsnappy
@@ -242,7 +244,7 @@ man:
 # ---- install ----
 
 bindir     := $(DESTDIR)$(PREFIX)/bin
-libdir     := $(DESTDIR)$(PREFIX)/lib
+libdir     := $(DESTDIR)$(LIBDIR)
 includedir := $(DESTDIR)$(PREFIX)/include
 docdir     := $(DESTDIR)$(PREFIX)/share/doc/shale
 mandir     := $(DESTDIR)$(PREFIX)/share/man/man3
@@ -259,7 +261,7 @@ install: all man
 	ln -sf libshale.so.$(SOVERSION) $(libdir)/libshale.so
 	install -m 644 $(OUT)/libshale.a $(libdir)
 	install -m 644 client/shale.h $(includedir)
-	sed -e 's|@PREFIX@|$(PREFIX)|g' -e 's|@VERSION@|$(VERSION)|g' client/shale.pc.in >$(libdir)/pkgconfig/shale.pc
+	sed -e 's|@PREFIX@|$(PREFIX)|g' -e 's|@LIBDIR@|$(LIBDIR:$(PREFIX)/%=$${prefix}/%)|g' -e 's|@VERSION@|$(VERSION)|g' client/shale.pc.in >$(libdir)/pkgconfig/shale.pc
 	install -m 644 README.md ARCHITECTURE.md LICENSE $(wildcard daemon/shaled.conf*) $(docdir)
 	install -m 644 $(wildcard client/examples/*) $(docdir)/examples
 	if [ -d $(OUT)/man ]; then install -d $(mandir) && install -m 644 $(OUT)/man/man3/*.3 $(mandir); fi

@@ -167,7 +167,8 @@ START_TEST(pkg_config)
 	rc = proc_shell(out, sizeof(out),
 			"exec 2>&1; set -e; mkdir -p %s/lib/pkgconfig %s/include; cp client/shale.h %s/include; "
 			"cp %s/libshale.so.0 %s/lib; ln -s libshale.so.0 %s/lib/libshale.so; "
-			"sed -e 's|@PREFIX@|%s|' -e 's|@VERSION@|1|' client/shale.pc.in >%s/lib/pkgconfig/shale.pc; "
+			"sed -e 's|@PREFIX@|%s|' -e 's|@LIBDIR@|${prefix}/lib|' -e 's|@VERSION@|1|' client/shale.pc.in "
+			">%s/lib/pkgconfig/shale.pc; "
 			"export PKG_CONFIG_PATH=%s/lib/pkgconfig; "
 			"gcc %s client/examples/hello.c $(pkg-config --cflags --libs shale) -o %s/hello; "
 			"LD_LIBRARY_PATH=%s/lib %s/hello %s/nobody || test $? = 1",
