@@ -306,7 +306,7 @@ bool table_hole_may_hold(const struct table_exam *t, const struct table_hole *ho
 
 static void take_footer(struct look *l)
 {
-	uint64_t at = l->size - TABLE_FOOTER;
+	uint64_t at = l->size < TABLE_FOOTER ? 0 : l->size - TABLE_FOOTER;
 	const unsigned char *footer = l->bytes + at, *end = footer + TABLE_FOOTER - 8, *p;
 	struct finding f;
 
@@ -537,9 +537,14 @@ static void walk_blind(struct look *l)
 		struct slice first;
 		struct block_iter it;
 
-		if (!table_find_block(l->bytes, l->size, at, false, &h)) {
+		if (!table_find_block(l->bytes, l->size, at, &h)) {
+			int rc = -ENOMEM;
+
 			hole = hole ? hole : blind_hole(l, at);
-			if (!hole || !table_find_block(l->bytes, l->size, at, true, &h))
+			if (hole)
+				rc = table_find_next_block(l->bytes, l->size, at, &h);
+			l->rc = rc < 0 ? rc : 0;
+			if (rc <= 0)
 				break;
 		}
 		if (ends_data(l, h, &b)) {

@@ -4,10 +4,10 @@
 
 #include "engine/table.h"
 
-/*
- * A block in the file's @bytes whose checksum matches: one that begins at @from, or, to @resync, the nearest one behind it that also
- * begins as a block of entries does. False: none.
- */
-bool table_find_block(const unsigned char *bytes, size_t size, uint64_t from, bool resync, struct block_handle *out);
+/* The block that begins at @from in the file's @bytes: up to where a checksum matches. False: none. */
+bool table_find_block(const unsigned char *bytes, size_t size, uint64_t from, struct block_handle *out);
+
+/* The nearest block of entries that begins behind @behind; time in proportion to the bytes. 1, 0: none, or -ENOMEM. */
+int table_find_next_block(const unsigned char *bytes, size_t size, uint64_t behind, struct block_handle *out);
 
 #endif
