@@ -76,7 +76,7 @@ test_src   := $(wildcard $(TEST_FOLDERS:%=tests/%/test_*.c))
 tests      := $(patsubst tests/%.c,$(OUT)/tests/%,$(test_src))
 TESTS      ?= $(tests)
 
-.PHONY: all man check sim sim-exhaustive sim-bugs crash tests fuzz fuzz-programs model coverage differential hostile bit-flips demo bench fairness install uninstall deps deps-ci deps-bench format help clean
+.PHONY: all man check sim sim-exhaustive sim-bugs crash tests fuzz fuzz-programs model coverage differential hostile bit-flips check-systemd demo bench fairness install uninstall deps deps-ci deps-bench format help clean
 all: $(libraries) $(programs)
 
 # ---- what the build needs; installed by itself where it may ----
@@ -193,6 +193,13 @@ differential: $(OUT)/tests/engine/test_differential
 bit-flips: $(OUT)/tests/engine/test_bit_flips
 	@SHALE_FLIP_ALL=1 $<
 
+# The service as make install leaves it, in a container with systemd as PID 1. Needs root, systemd and systemd-container; else it says so.
+check-systemd: all man $(OUT)/tests/systemd/worker
+	@tests/systemd/run.sh $(OUT)
+$(OUT)/tests/systemd/worker: $(call objects,$(wildcard tests/systemd/*.c)) $(OUT)/libshale.a
+	@mkdir -p $(@D)
+	$(call quiet,LD)$(CC) $(ALL_LDFLAGS) -o $@ $^
+
 # ---- simulate: engine, disk, crashes in one process (tests/sim/README.md) ----
 
 # SEED, SECONDS, SIM_JOBS: where to begin, for how long, with how many processes. REPLAY=file runs one script.
@@ -237,9 +244,9 @@ fairness: all
 
 # ---- manual pages ----
 
-# One per group of functions, from client/man/*.scd, and a link for each further name. Without scdoc there are none.
-man:
-	@client/man/build.sh $(OUT)/man
+# Of the library's functions, the tools, the daemon and its settings, from */man/*.scd. Without scdoc there are none.
+man: $(OUT)/shaled
+	@client/man/build.sh $(OUT)/man $(OUT)/shaled
 
 # ---- install ----
 
@@ -247,7 +254,10 @@ bindir     := $(DESTDIR)$(PREFIX)/bin
 libdir     := $(DESTDIR)$(LIBDIR)
 includedir := $(DESTDIR)$(PREFIX)/include
 docdir     := $(DESTDIR)$(PREFIX)/share/doc/shale
-mandir     := $(DESTDIR)$(PREFIX)/share/man/man3
+mandir     := $(DESTDIR)$(PREFIX)/share/man
+unitdir    := $(DESTDIR)$(PREFIX)/lib/systemd/system
+systemd    := $(unitdir)/shaled.service $(unitdir)/shaled.socket $(unitdir)/shaled@.service $(unitdir)/shaled@.socket \
+	$(DESTDIR)$(PREFIX)/lib/sysusers.d/shale.conf $(DESTDIR)$(PREFIX)/lib/tmpfiles.d/shale.conf
 compdir    := $(DESTDIR)$(PREFIX)/share/bash-completion/completions
 installed  := $(bindir)/shaled $(bindir)/shalectl $(bindir)/shale-run $(bindir)/shale-bench \
 	$(libdir)/libshale.so $(libdir)/libshale.so.$(SOVERSION) $(libdir)/libshale.a $(libdir)/pkgconfig/shale.pc \
@@ -264,12 +274,16 @@ install: all man
 	sed -e 's|@PREFIX@|$(PREFIX)|g' -e 's|@LIBDIR@|$(LIBDIR:$(PREFIX)/%=$${prefix}/%)|g' -e 's|@VERSION@|$(VERSION)|g' client/shale.pc.in >$(libdir)/pkgconfig/shale.pc
 	install -m 644 README.md ARCHITECTURE.md LICENSE $(wildcard daemon/shaled.conf*) $(docdir)
 	install -m 644 $(wildcard client/examples/*) $(docdir)/examples
-	if [ -d $(OUT)/man ]; then install -d $(mandir) && install -m 644 $(OUT)/man/man3/*.3 $(mandir); fi
+	for page in $(OUT)/man/man*/*; do [ ! -f "$$page" ] || install -D -m 644 -t $(mandir)/"$$(basename "$${page%/*}")" "$$page" || exit; done
+	daemon/systemd/units.sh $(PREFIX)/bin $(unitdir)
+	install -D -m 644 daemon/systemd/shale.sysusers $(DESTDIR)$(PREFIX)/lib/sysusers.d/shale.conf
+	install -D -m 644 daemon/systemd/shale.tmpfiles $(DESTDIR)$(PREFIX)/lib/tmpfiles.d/shale.conf
 
 uninstall:
-	rm -f $(installed)
+	rm -f $(installed) $(systemd)
 	rm -rf $(docdir)
-	rm -f $(mandir)/libshale.3 $(mandir)/shale_*.3
+	rm -f $(mandir)/man3/libshale.3 $(mandir)/man3/shale_*.3 $(mandir)/man1/shalectl.1 $(mandir)/man1/shale-*.1 \
+		$(mandir)/man5/shaled.conf.5 $(mandir)/man8/shaled.8
 
 # ---- keep ----
 
@@ -295,8 +309,9 @@ help:
 	@echo '  sim        the engine on a simulated disk, with crashes and faults: SEED=1 SECONDS=60, or REPLAY=file'
 	@echo '  sim-exhaustive  every short sequence of operations, with a crash at every I/O;  sim-bugs: planted bugs, each must be found'
 	@echo '  bench      shale beside its peers on this machine: JSON lines, ratios, a chart in build/bench (deps-bench first)'
-	@echo '  man        manual pages of the library, where scdoc is installed'
-	@echo '  install    into PREFIX ($(PREFIX)), below DESTDIR; uninstall takes it away'
+	@echo '  man        manual pages, where scdoc is installed'
+	@echo '  install    into PREFIX ($(PREFIX)), below DESTDIR, with units for systemd; uninstall takes it away'
+	@echo '  check-systemd  the installed service in a container with systemd as PID 1 (root only)'
 	@echo '  deps       installs the Debian packages, or prints the line that does; called by itself'
 	@echo '  deps-ci    the same for what CI checks beside the tests: fuzzers, models, valgrind, file systems'
 	@echo '  deps-bench the same for the engines that make bench compares with: RocksDB, LMDB, Redis'
