@@ -9,7 +9,7 @@
  *	ycsb.c          YCSB A to F
  *	usage.c         CPU time, memory, bytes that reached the disk
  *	amplification.c bytes that tables took for bytes that clients wrote, and room on disk for what is alive
- *	histogram.c     latencies
+ *	latency.c       latencies
  *	report.c        tables and JSON lines
  *	render.c        JSON lines of many runs as Markdown and SVG
  *	engine_*.c      one driver per engine
@@ -55,20 +55,20 @@ struct bench_plan {
 	const char *render, *markdown, *svg; /* render: no run, but these two files from that one */
 };
 
-/* ---- histogram.c ---- */
+/* ---- latency.c ---- */
 
-enum { HISTOGRAM_SUB_BITS = 5, HISTOGRAM_BUCKETS = (64 - HISTOGRAM_SUB_BITS + 1) << HISTOGRAM_SUB_BITS };
+enum { LATENCY_SUB_BITS = 5, LATENCY_BUCKETS = (64 - LATENCY_SUB_BITS + 1) << LATENCY_SUB_BITS };
 
 /* Log-linear: 32 buckets per power of two, so a quantile is right within 3 %. In nanoseconds. */
-struct histogram {
+struct latencies {
 	uint64_t count, sum, max;
-	uint64_t bucket[HISTOGRAM_BUCKETS];
+	uint64_t bucket[LATENCY_BUCKETS];
 };
 
-void histogram_add(struct histogram *h, uint64_t ns);
-void histogram_merge(struct histogram *into, const struct histogram *from);
+void latency_add(struct latencies *h, uint64_t ns);
+void latency_merge(struct latencies *into, const struct latencies *from);
 /* The value that @q (0 to 1) of all are below, in nanoseconds; 0 when empty. */
-uint64_t histogram_quantile(const struct histogram *h, double q);
+uint64_t latency_quantile(const struct latencies *h, double q);
 
 /* ---- engines ---- */
 
@@ -155,7 +155,7 @@ struct result {
 	uint64_t operations, found, bytes, errors;
 	double seconds, cpu;
 	struct usage used;
-	struct histogram latency;
+	struct latencies latency;
 };
 
 /* Allocates what workers share. 0 or -ENOMEM. */

@@ -254,7 +254,7 @@ static void collect(unsigned n, uint64_t begin, struct result *out)
 		out->bytes += r->bytes;
 		out->errors += r->errors;
 		out->cpu += (double)atomic_load_explicit(&shared->worker[i].cpu_ns, memory_order_relaxed) / 1e9;
-		histogram_merge(&out->latency, &r->latency);
+		latency_merge(&out->latency, &r->latency);
 		if (t > end)
 			end = t;
 	}

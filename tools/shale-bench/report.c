@@ -22,7 +22,7 @@ void series_add(struct series *s, const struct result *r)
 	sum->used.device_bytes += r->used.device_bytes;
 	if (r->used.resident_bytes > sum->used.resident_bytes)
 		sum->used.resident_bytes = r->used.resident_bytes;
-	histogram_merge(&sum->latency, &r->latency);
+	latency_merge(&sum->latency, &r->latency);
 }
 
 static int by_value(const void *a, const void *b)
@@ -51,7 +51,7 @@ static double median_rate(const struct series *s, double *spread_out)
 static void json_line(const struct bench_plan *p, uint64_t num, const struct benchmark *b, unsigned e,
 		      const struct series *s)
 {
-	const struct histogram *h = &s->sum.latency;
+	const struct latencies *h = &s->sum.latency;
 	double spread, rate = median_rate(s, &spread);
 	double seconds = s->sum.seconds > 0 ? s->sum.seconds : 1;
 	json_t *line =
@@ -64,8 +64,8 @@ static void json_line(const struct bench_plan *p, uint64_t num, const struct ben
 	json_object_update_new(
 		line,
 		json_pack("{s:f,s:f,s:f,s:f,s:f,s:f,s:I,s:I,s:I,s:I,s:I}", "p50_us",
-			  (double)histogram_quantile(h, 0.5) / 1e3, "p99_us", (double)histogram_quantile(h, 0.99) / 1e3,
-			  "p999_us", (double)histogram_quantile(h, 0.999) / 1e3, "max_us", (double)h->max / 1e3,
+			  (double)latency_quantile(h, 0.5) / 1e3, "p99_us", (double)latency_quantile(h, 0.99) / 1e3,
+			  "p999_us", (double)latency_quantile(h, 0.999) / 1e3, "max_us", (double)h->max / 1e3,
 			  "cpu_client_s", s->sum.used.cpu_client, "cpu_daemon_s", s->sum.used.cpu_server,
 			  "bytes_written", (json_int_t)s->sum.used.device_bytes, "resident_bytes",
 			  (json_int_t)s->sum.used.resident_bytes, "operations", (json_int_t)s->sum.operations, "found",
@@ -94,14 +94,14 @@ void report_head(const struct bench_plan *p, uint64_t num)
 static void row(const struct bench_plan *p, const struct benchmark *b, unsigned e, const struct series *of_engine)
 {
 	const struct series *s = &of_engine[e];
-	const struct histogram *h = &s->sum.latency;
+	const struct latencies *h = &s->sum.latency;
 	double spread, unused, rate = median_rate(s, &spread), first = median_rate(&of_engine[0], &unused);
 	double ops = s->sum.operations ? (double)s->sum.operations : 1;
 
 	printf("%-16s %-8s %9.3f %11.0f %5.0f%% %9.2f %9.2f %9.2f %10.1f %9.2f %9.2f", benchmark_name(b),
 	       p->engine[e]->name, rate > 0 ? 1e6 / rate : 0, rate, 100 * spread,
-	       (double)histogram_quantile(h, 0.5) / 1e3, (double)histogram_quantile(h, 0.99) / 1e3,
-	       (double)histogram_quantile(h, 0.999) / 1e3, (double)h->max / 1e3, s->sum.used.cpu_client / ops * 1e6,
+	       (double)latency_quantile(h, 0.5) / 1e3, (double)latency_quantile(h, 0.99) / 1e3,
+	       (double)latency_quantile(h, 0.999) / 1e3, (double)h->max / 1e3, s->sum.used.cpu_client / ops * 1e6,
 	       s->sum.used.cpu_server / ops * 1e6);
 	if (e > 0 && rate > 0 && of_engine[0].n)
 		printf("  %.2f", first / rate);

@@ -98,7 +98,7 @@ static inline uint64_t reads_of(const struct worker *w)
 /* One operation that began at @start has ended. */
 static inline void count(struct worker *w, uint64_t start, uint64_t bytes)
 {
-	histogram_add(&w->r->latency, monotonic_ns() - start);
+	latency_add(&w->r->latency, monotonic_ns() - start);
 	w->r->operations++;
 	w->r->bytes += bytes;
 }

@@ -48,7 +48,7 @@ static int fill_deep(struct worker *w, uint64_t n)
 			rc = w->d->reap(w->session, (unsigned)(begun - ended) / 2, &ended, &ignored);
 		now = monotonic_ns();
 		for (uint64_t i = before; i < ended; i++)
-			histogram_add(&w->r->latency, (now - start) / (ended - before));
+			latency_add(&w->r->latency, (now - start) / (ended - before));
 		start = now;
 	}
 	w->r->operations += ended;
@@ -107,7 +107,7 @@ static int run_fillbatch(struct worker *w)
 		}
 		if (rc == 0)
 			rc = w->d->batch_commit(w->session);
-		histogram_add(&w->r->latency, monotonic_ns() - start);
+		latency_add(&w->r->latency, monotonic_ns() - start);
 		w->r->operations += n;
 		left -= n;
 	}
@@ -197,7 +197,7 @@ static int read_deep(struct worker *w, uint64_t n)
 			rc = w->d->reap(w->session, (unsigned)(begun - ended) / 2, &ended, &found);
 		now = monotonic_ns();
 		for (uint64_t i = before; i < ended; i++)
-			histogram_add(&w->r->latency, (now - start) / (ended - before));
+			latency_add(&w->r->latency, (now - start) / (ended - before));
 		start = now;
 	}
 	w->r->operations += ended;
@@ -274,7 +274,7 @@ static int walk(struct worker *w, bool backwards)
 			w->r->bytes += w->d->cursor_key(w->session).size + w->d->cursor_value(w->session).size;
 			step(w->session);
 		}
-		histogram_add(&w->r->latency, (monotonic_ns() - start) / n);
+		latency_add(&w->r->latency, (monotonic_ns() - start) / n);
 		w->r->operations += n;
 	}
 	return w->d->cursor_close(w->session);
