@@ -407,6 +407,11 @@ void engine_stats(struct engine *e, struct engine_stats *out)
 	s.last_sequence = engine_last_sequence(e);
 	s.wal_bytes = wal_log_bytes(e->wal);
 	s.wal_syncs = wal_syncs(e->wal);
+	s.wal_appended = wal_appended(e->wal);
+	s.wal_drained = wal_drained(e->wal);
+	s.wal_synced = wal_synced(e->wal);
+	s.wal_ring = wal_ring_size(e->wal);
+	s.wal_sync_times = *wal_sync_times(e->wal);
 	s.log_number = wal_log_number(e->wal);
 	s.tables_open = table_cache_count(e->shared.tables);
 	block_cache_stats(e->shared.blocks, &s.cache);

@@ -16,6 +16,7 @@
 #include "engine/compact_pick.h"
 #include "engine/memtable.h"
 #include "engine/source.h"
+#include "shm/histogram.h"
 #include "shm/batch.h"
 #include "shm/error.h"
 
@@ -268,6 +269,8 @@ struct engine_stats {
 	uint64_t bytes_read_by_reason[REASON_COUNT], bytes_written_by_reason[REASON_COUNT]; /* by merges: what each trigger cost */
 	uint64_t jobs_running, jobs_failed, jobs_ever;
 	uint64_t wal_bytes, wal_syncs, log_number, manifest_number;
+	uint64_t wal_appended, wal_drained, wal_synced, wal_ring; /* positions, and the size of what is between them at most */
+	struct histogram wal_sync_times; /* each fdatasync of the log */
 	uint64_t live_files, live_bytes, obsolete_waiting, tables_open;
 	uint64_t live_versions;         /* more than one: something still reads an older state */
 	uint64_t debt_bytes;            /* over the targets of their levels: what compactions will have to move */

@@ -1,6 +1,7 @@
 #include "engine/joblog.h"
 
 #include "engine/engine_internal.h"
+#include "shm/probe.h"
 
 void joblog_begin(struct joblog *log, struct job_note *n, uint64_t now_ns)
 {
@@ -8,6 +9,11 @@ void joblog_begin(struct joblog *log, struct job_note *n, uint64_t now_ns)
 	n->record.begin_ns = now_ns;
 	n->next = log->running;
 	log->running = n;
+	if (n->record.kind == JOB_FLUSH)
+		PROBE2(flush__begin, n->record.id, n->record.bytes[0]);
+	else if (n->record.kind == JOB_COMPACT)
+		PROBE4(compaction__begin, n->record.id, n->record.level, n->record.output_level,
+		       n->record.bytes[0] + n->record.bytes[1]);
 }
 
 void joblog_describe(struct job_note *n, const struct compaction *c)
@@ -36,6 +42,10 @@ void joblog_end(struct joblog *log, struct job_note *n, uint64_t now_ns, int rc)
 	n->record.micros = (now_ns - n->record.begin_ns) / 1000;
 	n->record.result = rc;
 	n->record.done = job_note_progress(n);
+	if (n->record.kind == JOB_FLUSH)
+		PROBE4(flush__end, n->record.id, n->record.bytes_written, n->record.micros, rc);
+	else if (n->record.kind == JOB_COMPACT)
+		PROBE4(compaction__end, n->record.id, n->record.bytes_written, n->record.micros, rc);
 	if (rc < 0 || n->record.kind == JOB_FLUSH || n->record.kind == JOB_COMPACT)
 		log->last[log->ended++ % JOBLOG_KEEP] = n->record;
 }

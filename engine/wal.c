@@ -363,6 +363,21 @@ uint64_t wal_syncs(const struct wal *w)
 	return w->syncs;
 }
 
+bool wal_refused(const struct wal *w)
+{
+	return w->retries;
+}
+
+const struct histogram *wal_sync_times(const struct wal *w)
+{
+	return &w->sync_times;
+}
+
+uint64_t wal_ring_size(const struct wal *w)
+{
+	return w->ring_size;
+}
+
 int wal_error(const struct wal *w)
 {
 	return w->error;

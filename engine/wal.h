@@ -29,6 +29,7 @@
 
 #include "engine/io.h"
 #include "engine/log_format.h"
+#include "shm/histogram.h"
 
 struct err_info;
 struct wal;
@@ -136,6 +137,9 @@ uint64_t wal_appended(const struct wal *w);
 uint64_t wal_drained(const struct wal *w);
 uint64_t wal_synced(const struct wal *w);
 uint64_t wal_syncs(const struct wal *w);      /* fdatasyncs done */
+const struct histogram *wal_sync_times(const struct wal *w); /* of each of them */
+uint64_t wal_ring_size(const struct wal *w);
+bool wal_refused(const struct wal *w);	      /* writes that met a full disk wait for another try */
 int wal_error(const struct wal *w);	      /* 0, or the negative code that poisoned it */
 bool wal_idle(const struct wal *w);	      /* nothing to drain, nothing in flight, no sync wanted */
 uint64_t wal_log_number(const struct wal *w); /* of the current log */

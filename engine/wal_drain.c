@@ -16,6 +16,7 @@
  */
 #include "engine/plant.h"
 #include "engine/wal_impl.h"
+#include "shm/probe.h"
 
 #include "engine/kill_point.h"
 
@@ -160,6 +161,7 @@ void wal_want_sync(struct wal *w, uint64_t position)
 static void sync_done(struct io_req *req)
 {
 	struct wal *w = req->context;
+	uint64_t took_ns;
 
 	w->flying--;
 	w->syncing = false;
@@ -174,6 +176,9 @@ static void sync_done(struct io_req *req)
 	KILL_POINT("log_synced");
 	w->syncs++;
 	w->synced = w->sync_covers;
+	took_ns = io_now_ns(w->env) - w->sync_began_ns;
+	histogram_add(&w->sync_times, took_ns, 1);
+	PROBE2(sync__end, w->synced, took_ns);
 }
 
 static void start_sync(struct wal *w)
@@ -197,6 +202,8 @@ static void start_sync(struct wal *w)
 	w->sync = (struct io_req){.op = IO_FDATASYNC, .file = f->file, .done = sync_done, .context = w};
 	w->syncing = true;
 	w->flying++;
+	w->sync_began_ns = io_now_ns(w->env);
+	PROBE1(sync__begin, w->sync_covers);
 	io_submit(w->q, &w->sync);
 }
 

@@ -127,6 +127,8 @@ struct wal {
 	uint64_t sync_covers; /* position that the sync in flight makes durable */
 	uint64_t sync_wanted, sync_target;
 	uint64_t syncs;
+	uint64_t sync_began_ns;
+	struct histogram sync_times;
 
 	struct io_req allocate;
 	bool allocating;
