@@ -18,6 +18,10 @@ const struct command command_table[] = {
 	{"kick", "[SESSION]", "P", "end a session, or all of a process", cmd_kick,
 	 "For root and the daemon's user. The client is told, loses its snapshots, and may come back."},
 	{"explain", "", "", "why writes are slow now, and why space is not free", cmd_explain, NULL},
+	{"top", "", "i1", "a live view of everything; works while the daemon hangs", cmd_top,
+	 "Rates are of the time between two looks. Without a terminal, with --once or with --json it prints one view "
+	 "and ends; with "
+	 "--interval as well, one after the other (--json: an object a line). q or Ctrl-C ends it."},
 	{"get", "KEY", "x", "print a value, byte for byte", cmd_get,
 	 "A newline follows only on a terminal. Without such a key the exit code is 4."},
 	{"put", "KEY VALUE", "y", "write a value; '-' takes it from standard input", cmd_put, NULL},
@@ -74,6 +78,8 @@ const struct option_row option_table[] = {
 	{'D', "dry-run", NULL, OPTION_TRUE, AT(dry_run), "say what would be done, and change nothing"},
 	{'O', "keep-older", NULL, OPTION_TRUE, AT(keep_older),
 	 "keep older values of keys whose newest entry may be lost: deleted data may come back"},
+	{'i', "interval", "SECONDS", OPTION_SECONDS, AT(interval_s), "time between two looks; default 1"},
+	{'1', "once", NULL, OPTION_TRUE, AT(once), "print one view, and end"},
 	{'S', "scdoc", NULL, OPTION_TRUE, AT(scdoc), "print the manual page's source, for scdoc"},
 };
 const size_t option_count = ARRAY_SIZE(option_table);

@@ -6,7 +6,7 @@
 #include "shm/error.h"
 #include "tools/shalectl/picture.h"
 
-static const char *kind_name(uint32_t kind)
+const char *job_kind_name(uint32_t kind)
 {
 	static const char *const names[] = {"?", "log", "flush", "compact", "move", "delete"};
 
@@ -18,7 +18,7 @@ static bool has_reason(const struct region_job *j)
 	return j->kind == REGION_JOB_FLUSH || j->kind == REGION_JOB_COMPACT || j->kind == REGION_JOB_MOVE;
 }
 
-static const char *job_reason(const struct region_stats *s, const struct region_job *j)
+const char *job_reason(const struct region_stats *s, const struct region_job *j)
 {
 	return has_reason(j) ? reason_name(s, j->reason) : "";
 }
@@ -48,7 +48,7 @@ static void inputs_text(const struct region_job *j, char buf[CELL])
 			 j->bytes[0] ? size_text(j->bytes[0], a) : "");
 }
 
-static double done_part(const struct region_job *j)
+double job_done(const struct region_job *j)
 {
 	uint64_t total = j->bytes[0] + j->bytes[1];
 
@@ -65,13 +65,13 @@ static void print_running(const struct region_stats *s)
 		const struct region_job *j = &s->running[i];
 
 		snprintf(text[0], CELL, "%" PRIu64, j->id);
-		snprintf(text[1], CELL, "%s", kind_name(j->kind));
+		snprintf(text[1], CELL, "%s", job_kind_name(j->kind));
 		snprintf(text[2], CELL, "%s", job_reason(s, j));
 		levels_text(j, true, text[3]);
 		inputs_text(j, text[4]);
 		*text[5] = 0;
 		if (j->bytes[0])
-			snprintf(text[5], CELL, "%.0f%%", 100 * done_part(j));
+			snprintf(text[5], CELL, "%.0f%%", 100 * job_done(j));
 		time_text(j->micros, text[6]);
 		snprintf(text[7], CELL, "?");
 		if (j->left_us)
@@ -92,7 +92,7 @@ static void print_last(const struct region_stats *s)
 		const struct region_job *j = &s->last_jobs[i];
 
 		snprintf(text[0], CELL, "%" PRIu64, j->id);
-		snprintf(text[1], CELL, "%s", kind_name(j->kind));
+		snprintf(text[1], CELL, "%s", job_kind_name(j->kind));
 		snprintf(text[2], CELL, "%s", job_reason(s, j));
 		levels_text(j, false, text[3]);
 		inputs_text(j, text[4]);
@@ -133,7 +133,7 @@ static json_t *job_json(const struct region_stats *s, const struct region_job *j
 {
 	json_t *row =
 		json_pack("{s:I,s:s,s:s,s:i,s:i,s:[I,I],s:[I,I],s:I}", "id", (json_int_t)j->id, "kind",
-			  kind_name(j->kind), "reason", job_reason(s, j), "level", (int)j->level, "output_level",
+			  job_kind_name(j->kind), "reason", job_reason(s, j), "level", (int)j->level, "output_level",
 			  (int)j->output_level, "files", (json_int_t)j->files[0], (json_int_t)j->files[1], "bytes",
 			  (json_int_t)j->bytes[0], (json_int_t)j->bytes[1], "micros", (json_int_t)j->micros);
 

@@ -62,5 +62,10 @@ void print_levels(const struct region_stats *s);
 json_t *levels_json(const struct region_stats *s);
 const char *reason_name(const struct region_stats *s, uint64_t reason);
 json_t *jobs_json(const struct picture *p);
+const char *job_kind_name(uint32_t kind);
+/* Why it runs; "" of kinds that need no reason. */
+const char *job_reason(const struct region_stats *s, const struct region_job *j);
+/* How much of its inputs it has read: 0 to 1, about. */
+double job_done(const struct region_job *j);
 
 #endif

@@ -9,6 +9,7 @@
  *	progress.c                             how far long work is; Ctrl-C
  *	status.c levels.c jobs.c explain.c     from the region alone, so that they work while the daemon hangs; the verbs
  *	                                       of these names, and stats
+ *	top.c top_view.c screen.c              from the region, live
  *	clients.c                              from the region, too: clients, snapshots
  *	kick.c                                 kick, through a session by hand
  *	dump.c dump_log.c                      one file, by the engine's code
@@ -44,10 +45,11 @@ struct ctl {
 	bool json;
 	unsigned timeout_ms;
 	/* options of single verbs */
-	bool sync, hex, reverse, keys_only, no_wait, has_level, yes, dry_run, keep_older, scdoc;
+	bool sync, hex, reverse, keys_only, no_wait, has_level, yes, dry_run, keep_older, scdoc, once;
 	int level;
 	const char *from, *to, *prefix;
 	uint64_t limit, pid;
+	double interval_s; /* 0: not given */
 	/* operands after the verb */
 	char **args;
 	int nargs;
@@ -68,6 +70,7 @@ int cmd_clients(struct ctl *ctl);
 int cmd_snapshots(struct ctl *ctl);
 int cmd_kick(struct ctl *ctl);
 int cmd_explain(struct ctl *ctl);
+int cmd_top(struct ctl *ctl);
 int cmd_dump(struct ctl *ctl);
 int cmd_repair(struct ctl *ctl);
 int cmd_verify(struct ctl *ctl);
