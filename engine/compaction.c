@@ -137,7 +137,7 @@ static void merge_pace(struct merge *m, const struct direct_source *src, uint64_
 		bytes += table_builder_size(m->out.builder);
 	if (bytes - m->paced < step)
 		return;
-	pace(m->engine, m->queue, bytes - m->paced);
+	pace(m->engine, m->queue, bytes - m->paced, &m->c->cancelled);
 	m->paced = bytes;
 }
 

@@ -107,7 +107,7 @@ int engine_write(struct engine *e, const void *batch, size_t size, uint64_t *seq
 
 /*
  * What became of the write under way: WRITE_UNDERWAY while it is; then, once, 0 with *@sequence_out and *@position_out as engine_write
- * gives them, or the failure, after which nothing of it is visible (-ENOSPC, -ENOMEM, -SHALE_EFAILED). -ENOENT when there is none.
+ * gives them, or the failure, after which nothing of it is visible (-ENOSPC, -ENOMEM, -E2BIG: no memtable holds so many records, -SHALE_EFAILED). -ENOENT when there is none.
  */
 int engine_write_result(struct engine *e, uint64_t *sequence_out, uint64_t *position_out);
 

@@ -250,8 +250,8 @@ bool reclaim_waiting(const struct engine *e);
 
 /* ---- pace.c ---- */
 
-/* A worker took @bytes from the disk's time, and waits (with its queue) until they are paid for. Not under the lock. */
-void pace(struct engine *e, struct io_queue *q, uint64_t bytes);
+/* A worker took @bytes from the disk's time, and waits (with its queue) until they are paid for, or it is @cancelled. Not under the lock. */
+void pace(struct engine *e, struct io_queue *q, uint64_t bytes, const _Atomic bool *cancelled);
 
 /* ---- output.c ---- */
 

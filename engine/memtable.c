@@ -105,12 +105,15 @@ size_t memtable_space(uint32_t count, size_t key_bytes, size_t value_bytes)
 int memtable_new(struct memory_provider *p, size_t capacity, uint64_t log_number, struct memtable **out)
 {
 	size_t filter;
-	struct memtable *m = aligned_alloc(64, align_up(sizeof(*m), 64));
+	struct memtable *m;
 
+	if (capacity > ARENA_MAX)
+		return -E2BIG;
+	m = aligned_alloc(64, align_up(sizeof(*m), 64));
 	if (!m)
 		return -ENOMEM;
 	memset(m, 0, sizeof(*m));
-	m->size = min_size(align_up(max_size(capacity, 4096), 4096), ARENA_MAX);
+	m->size = align_up(max_size(capacity, 4096), 4096);
 	m->base = p->map(p, m->size);
 	if (!m->base) {
 		free(m);

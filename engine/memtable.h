@@ -25,7 +25,7 @@ struct memory_provider {
 
 extern struct memory_provider memory_provider_anonymous; /* mmap(MAP_ANONYMOUS) */
 
-/* A memtable of @capacity arena bytes with one reference. @log_number: the log that holds its writes. 0 or -ENOMEM. */
+/* A memtable of @capacity arena bytes with one reference. @log_number: the log that holds its writes. 0, -ENOMEM, or -E2BIG: offsets do not reach that far (4 GiB). */
 int memtable_new(struct memory_provider *p, size_t capacity, uint64_t log_number, struct memtable **out);
 struct memtable *memtable_ref(struct memtable *m);
 void memtable_unref(struct memtable *m); /* NULL is fine; the last one unmaps */

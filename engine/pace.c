@@ -17,7 +17,7 @@ static bool must_hurry(const struct engine *e)
 	       atomic_load_explicit(&e->l0_files, memory_order_relaxed) >= e->options.l0_slowdown_trigger;
 }
 
-void pace(struct engine *e, struct io_queue *q, uint64_t bytes)
+void pace(struct engine *e, struct io_queue *q, uint64_t bytes, const _Atomic bool *cancelled)
 {
 	/* Relaxed: a number that engine_tune may change; what is paid for already was at the old rate. */
 	uint64_t rate = atomic_load_explicit(&e->background_rate, memory_order_relaxed), now, until, cost;
@@ -32,8 +32,8 @@ void pace(struct engine *e, struct io_queue *q, uint64_t bytes)
 	e->pace_paid += cost;
 	until = e->pace_paid;
 	pthread_mutex_unlock(&e->lock);
-	/* In slices, to see a shutdown soon. Completions that come meanwhile are those of writes behind: welcome. */
-	while (now < until && !must_hurry(e)) {
+	/* In slices, to see a shutdown or a cancel soon. Completions that come meanwhile are those of writes behind: welcome. */
+	while (now < until && !must_hurry(e) && !atomic_load_explicit(cancelled, memory_order_relaxed)) {
 		if (io_queue_wait(q, until - now < SLICE_NS ? until - now : SLICE_NS) < 0)
 			return; /* whoever uses the queue next is told why */
 		now = io_now_ns(e->env);

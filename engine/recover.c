@@ -246,29 +246,37 @@ static int replay_flush(struct replay *r, struct err_info *err)
 	return edit_add_file(&r->edit, 0, meta) < 0 ? err_set(err, -ENOMEM, "no memory for a version edit") : 0;
 }
 
-static int replay_insert(struct replay *r, struct slice batch, const struct batch_info *info, struct err_info *err)
+/*
+ * A memtable with room for one more record. Records of one batch may end in two tables: all tables come with one edit. So a batch of many small records,
+ * which may take thirty times its bytes, needs no memtable that holds it whole.
+ */
+static int replay_room(struct replay *r, const struct batch_record *record, struct err_info *err)
 {
 	const struct engine_options *o = &r->engine->options;
-	uint64_t sequence = batch_sequence(batch.data);
-	struct batch_reader reader;
-	struct batch_record record;
+	size_t need = memtable_space(1, record->key.size, record->value.size) + 4096;
 	int rc = 0;
 
 	if (r->mem && (memtable_used(r->mem) >= o->write_buffer_bytes ||
-		       !memtable_has_room(r->mem, info->count, info->key_bytes, info->value_bytes)))
+		       !memtable_has_room(r->mem, 1, record->key.size, record->value.size)))
 		rc = replay_flush(r, err);
-	if (rc < 0)
+	if (rc < 0 || r->mem)
 		return rc;
-	if (!r->mem) {
-		size_t need = memtable_space(info->count, info->key_bytes, info->value_bytes) + 4096;
+	rc = memtable_new(&memory_provider_anonymous, max_size(align_up(need, 4096), memtable_arena(o)), 0, &r->mem);
+	return rc < 0 ? err_set(err, rc, "no memory to replay a log") : 0;
+}
 
-		rc = memtable_new(&memory_provider_anonymous, max_size(align_up(need, 4096), memtable_arena(o)), 0,
-				  &r->mem);
-		if (rc < 0)
-			return err_set(err, rc, "no memory to replay a log");
-	}
+static int replay_insert(struct replay *r, struct slice batch, const struct batch_info *info, struct err_info *err)
+{
+	uint64_t sequence = batch_sequence(batch.data);
+	struct batch_reader reader;
+	struct batch_record record;
+
 	batch_reader_init(&reader, batch);
 	while (batch_reader_next(&reader, &record)) {
+		int rc = replay_room(r, &record, err);
+
+		if (rc < 0)
+			return rc;
 		if (PLANT("batch-half-applied") && sequence - batch_sequence(batch.data) > info->count / 2)
 			sequence++;
 		else

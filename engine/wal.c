@@ -262,7 +262,7 @@ static int has_space(struct wal *w, uint64_t framed)
 	if (likely(end <= f->allocated))
 		return 0;
 	w->space_wanted = end;
-	return w->space_full ? -ENOSPC : -EAGAIN;
+	return w->space_full && align_up(end, WAL_BASE_ALIGN) >= w->space_refused ? -ENOSPC : -EAGAIN;
 }
 
 int wal_reserve(struct wal *w, size_t size)

@@ -248,6 +248,8 @@ static void allocate_done(struct io_req *req)
 		return;
 	if (is_full(rc)) {
 		w->space_full = true;
+		w->space_refused = req->offset + req->len;
+		w->space_wanted = 0; /* who still wants it asks again: a large write that gave up does not */
 		w->space_retry_at = io_now_ns(w->env) + RETRY_NS;
 		return;
 	}
@@ -275,7 +277,9 @@ static void reserve_ahead(struct wal *w)
 		return;
 	upto = (want > f->allocated ? want : f->allocated) + f->chunk;
 	if (w->space_full) {
-		if (io_now_ns(w->env) < w->space_retry_at)
+		bool less = want > f->allocated && align_up(want, WAL_BASE_ALIGN) < w->space_refused;
+
+		if (!less && io_now_ns(w->env) < w->space_retry_at)
 			return;
 		/*
 		 * When somebody asks, only as much as is needed, for the last free bytes serve, too. When nobody does, it is tried all the

@@ -135,7 +135,8 @@ struct wal {
 	uint64_t allocating_number; /* log that it is for */
 	uint64_t space_wanted;	    /* file offset that wal_reserve could not have; 0: none */
 
-	bool space_full;	 /* the last allocation met ENOSPC … */
+	bool space_full;	 /* the last allocation met ENOSPC, */
+	uint64_t space_refused;	 /* for space up to this file offset … */
 	uint64_t space_retry_at; /* … and may be tried again then (ns) */
 	unsigned retries;	 /* writes that met ENOSPC and wait for another try … */
 	uint64_t write_retry_at; /* … then */

@@ -2,11 +2,11 @@
  * write_large.c - a batch that is larger than the WAL window's ring, or has so many records that their insertion would keep the loop from others.
  *
  *	NONE ─engine_write─▶ TAKEN ─room in memtable and log─▶ PASSING ─last part in the ring─▶ INSERTING ─all visible─▶ ENDED ─told─▶ NONE
- *	                       └───────── no disk space, no memory, WAL poisoned ──────────────────────────▶ failed: ENDED
+ *	                       └───── no disk space, no memory ─────┴── engine failed ──▶ failed: ENDED
  *
  * The batch is copied once, into private memory, and checked there, as any other; from then on it is the engine's, whatever becomes of its client. Its record
  * is framed into the ring as the ring drains, whole fragments at a time. Everything that can be refused is settled before the first of them (the
- * memtable, the log's space), so a record that was begun is always ended, unless the WAL fails or the process dies: then it is the torn end of
+ * memtable, the log's space), so a record that was begun is always ended, unless the engine fails or the process dies: then it is the torn end of
  * the last log, which recovery drops, and nobody was told that it is there. For the same reason nothing else is written
  * meanwhile: LevelDB's format has no room for another record inside of one.
  *
@@ -111,12 +111,13 @@ void large_pump(struct engine *e)
 
 	if (lw->state == LARGE_ENDED)
 		return;
-	if (atomic_load_explicit(&e->failed, memory_order_relaxed)) {
-		end(e, -SHALE_EFAILED);
-		return;
-	}
+	/* Also after a failure: its record is whole, so recovery will apply it, and what this process shows must not be less. */
 	if (lw->state == LARGE_INSERTING) {
 		insert_some(e);
+		return;
+	}
+	if (atomic_load_explicit(&e->failed, memory_order_relaxed)) {
+		end(e, -SHALE_EFAILED);
 		return;
 	}
 	if (lw->state == LARGE_TAKEN && !prepare(e))
@@ -159,6 +160,9 @@ int large_finish(struct engine *e)
 	while (e->large.state == LARGE_PASSING || e->large.state == LARGE_INSERTING) {
 		int rc = engine_pump(e, true);
 
+		/* A full disk may stay so for ever: as wal_close, which meets the same, this gives up. */
+		if (rc == 0 && e->large.state == LARGE_PASSING && wal_refused(e->wal))
+			rc = -ENOSPC;
 		if (rc == 0 && e->large.state == LARGE_PASSING)
 			rc = io_queue_wait(e->queue, UINT64_MAX) < 0 ? -EIO : 0;
 		if (rc < 0)

@@ -280,7 +280,8 @@ START_TEST(many_records_go_in_slices)
 		}
 		for (; round == 0 && engine_write_busy(w.e); turns++) {
 			ck_assert_uint_eq(engine_last_sequence(w.e), 0);
-			ck_assert_int_eq(world_get(&w, slice_str("key00000"), engine_last_sequence(w.e), &got, &size), SHALE_NOTFOUND);
+			ck_assert_int_eq(world_get(&w, slice_str("key00000"), engine_last_sequence(w.e), &got, &size),
+					 SHALE_NOTFOUND);
 			ck_ok(engine_pump(w.e, true));
 		}
 		if (round == 0) {
@@ -306,6 +307,147 @@ START_TEST(many_records_go_in_slices)
 	}
 	world_fini(&w);
 	free(batch);
+}
+END_TEST
+
+/*
+ * The engine fails while records go into the memtable: the whole of it is in the log by then, so it is ended, acknowledged and shown, as it is after a
+ * restart. One that fails before its last part was in the log is in neither.
+ */
+START_TEST(failure_on_the_way)
+{
+	enum { COUNT = 5000 };
+	struct one large = one_new("large", LARGE, 11);
+	unsigned char *batch = malloc(BATCH_HEADER_SIZE + COUNT * 32), *p = batch_begin(batch), *got;
+	uint64_t sequence = 0, position;
+	struct world w;
+	uint16_t why;
+	size_t size;
+	char key[16];
+	int rc;
+
+	for (unsigned i = 0; i < COUNT; i++) {
+		snprintf(key, sizeof(key), "key%05u", i);
+		p = batch_append_put(p, slice_str(key), slice_str("v"));
+	}
+	batch_set_count(batch, COUNT);
+	begin(&w, IO_BACKEND_AUTO);
+	while ((rc = engine_write(w.e, batch, (size_t)(p - batch), &sequence, &position, &why)) == -EAGAIN)
+		step(&w, &rc);
+	ck_assert_int_eq(rc, WRITE_UNDERWAY);
+	while (!engine_write_busy(w.e))
+		ck_assert(!step(&w, &rc));
+	engine_fail(w.e, -EIO, NULL);
+	while ((rc = engine_write_result(w.e, &sequence, &position)) == WRITE_UNDERWAY)
+		engine_pump(w.e, true);
+	ck_ok(rc);
+	ck_assert_uint_eq(sequence, COUNT);
+	ck_ok(world_get(&w, slice_str("key04999"), engine_last_sequence(w.e), &got, &size));
+	free(got);
+	ck_assert_int_eq(engine_write(w.e, batch, (size_t)(p - batch), &sequence, &position, &why), -SHALE_EFAILED);
+	world_abandon(&w);
+	world_open(&w);
+	ck_assert_uint_eq(engine_last_sequence(w.e), COUNT);
+
+	take(&w, &large);
+	while (!w.e->large.begun)
+		ck_assert(!step(&w, &rc));
+	engine_fail(w.e, -EIO, NULL);
+	while ((rc = engine_write_result(w.e, &sequence, &position)) == WRITE_UNDERWAY)
+		engine_pump(w.e, true);
+	ck_assert_int_eq(rc, -SHALE_EFAILED);
+	check_absent(&w, &large);
+	world_abandon(&w);
+	world_open(&w);
+	check_absent(&w, &large);
+	ck_assert_uint_eq(engine_last_sequence(w.e), COUNT);
+	world_fini(&w);
+	one_free(&large);
+	free(batch);
+}
+END_TEST
+
+/* So many records that no memtable can hold them are refused, once; before, other writes waited for them for ever. */
+START_TEST(more_than_any_memtable_holds)
+{
+	enum { COUNT = 66 << 20 };
+	size_t size = BATCH_HEADER_SIZE + 2 * (size_t)COUNT;
+	unsigned char *batch = calloc(1, size); /* deletions of the empty key: two zero bytes each */
+	uint64_t sequence, position;
+	struct one small = one_new("small", SMALL, 12);
+	struct world w;
+	uint16_t why;
+	int rc;
+
+	world_init(&w, IO_BACKEND_POSIX);
+	w.options.max_batch_bytes = size;
+	w.options.limits.max_count = 0;
+	world_open(&w);
+	batch_set_count(batch, COUNT);
+	ck_assert_int_eq(engine_write(w.e, batch, size, &sequence, &position, &why), WRITE_UNDERWAY);
+	free(batch);
+	for (unsigned turns = 0; (rc = engine_write_result(w.e, &sequence, &position)) == WRITE_UNDERWAY; turns++) {
+		ck_assert_uint_lt(turns, 1000);
+		step(&w, &rc);
+		if (rc != WRITE_UNDERWAY)
+			break;
+	}
+	ck_assert_int_eq(rc, -E2BIG);
+	ck_assert_uint_eq(world_write(&w, small.batch, small.size), 1);
+	check_one(&w, &small);
+	world_fini(&w);
+	one_free(&small);
+}
+END_TEST
+
+/* ---- a full disk ---- */
+
+static struct {
+	struct io_queue_ops ops;
+	const struct io_queue_ops *real;
+} full;
+
+static void submit_to_full(struct io_queue *q, struct io_req *req)
+{
+	if (req->op == IO_WRITE) {
+		req->result = -ENOSPC;
+		req->done(req);
+		return;
+	}
+	full.real->submit(q, req);
+}
+
+/* A clean end does not wait for space that never comes: what was acknowledged stays in the window, and what was on its way was not. */
+START_TEST(close_on_a_full_disk)
+{
+	struct one large = one_new("large", LARGE, 13), small = one_new("small", SMALL, 14);
+	struct world w;
+	int rc;
+
+	begin(&w, IO_BACKEND_POSIX);
+	world_write(&w, small.batch, small.size);
+	take(&w, &large);
+	while (!w.e->large.begun)
+		ck_assert(!step(&w, &rc));
+	full.real = w.service->ops;
+	full.ops = *w.service->ops;
+	full.ops.submit = submit_to_full;
+	w.service->ops = &full.ops;
+	engine_stop_jobs(w.e);
+	ck_assert_int_eq(engine_close(w.e), -ENOSPC);
+	w.e = NULL;
+	w.service->ops = full.real;
+	io_queue_free(w.service);
+	io_queue_free(w.worker);
+	io_env_close(w.env);
+	w.service = w.worker = NULL;
+	w.env = NULL;
+	world_open(&w);
+	check_one(&w, &small);
+	check_absent(&w, &large);
+	world_fini(&w);
+	one_free(&large);
+	one_free(&small);
 }
 END_TEST
 
@@ -371,4 +513,5 @@ START_TEST(sixty_four_mebibytes)
 END_TEST
 
 TEST_MAIN("large", 60, comes_back_from_everywhere, nothing_comes_between, torn_by_a_kill, close_ends_what_was_begun,
-	  many_records_go_in_slices, batches_of_many_and_refusals, sixty_four_mebibytes)
+	  many_records_go_in_slices, failure_on_the_way, more_than_any_memtable_holds, close_on_a_full_disk,
+	  batches_of_many_and_refusals, sixty_four_mebibytes)

@@ -8,11 +8,12 @@ static struct {
 	const struct io_queue_ops *real;
 	enum io_op op;
 	int result;
+	uint64_t room; /* reservations up to this file offset do not fail; 0: all do */
 } fault;
 
 static void faulty_submit(struct io_queue *q, struct io_req *req)
 {
-	if (fault.result && req->op == fault.op) {
+	if (fault.result && req->op == fault.op && (!fault.room || req->offset + req->len > fault.room)) {
 		/* Fails by what the kernel says of a bad descriptor; done() then sees the result that was asked for. */
 		req->result = fault.result;
 		q->in_flight++;
@@ -29,6 +30,7 @@ static void faults_on(struct wal_bed *b)
 	fault.ops = *b->q->ops;
 	fault.ops.submit = faulty_submit;
 	fault.result = 0;
+	fault.room = 0;
 	b->q->ops = &fault.ops;
 }
 
@@ -139,6 +141,36 @@ START_TEST(full_disk_heals_unasked)
 }
 END_TEST
 
+/* What is too large for what is left of the disk does not keep smaller writes from it: they are refused when nothing is left for them. */
+START_TEST(refused_space_serves_smaller_writes)
+{
+	struct wal_bed b;
+	int rc;
+
+	ck_assert(wal_bed_make(&b, IO_BACKEND_POSIX));
+	faults_on(&b);
+	wal_bed_start(&b);
+	fault.op = IO_ALLOCATE;
+	fault.result = -ENOSPC;
+	fault.room = LOG_BYTES + 200000;
+	while ((rc = wal_reserve_large(b.wal, 8 << 20)) == -EAGAIN) {
+		ck_ok(wal_pump(b.wal, true));
+		ck_assert_int_ge(io_queue_poll(b.q), 0);
+	}
+	ck_assert_int_eq(rc, -ENOSPC);
+	while ((rc = wal_reserve(b.wal, 10000)) != -ENOSPC) {
+		if (rc == 0)
+			wal_bed_append(&b, 10000);
+		ck_ok(wal_pump(b.wal, true));
+		ck_assert_int_ge(io_queue_poll(b.q), 0);
+	}
+	ck_assert_uint_gt(wal_log_bytes(b.wal), LOG_BYTES + 200000 - 20000);
+	ck_ok(wal_close(b.wal));
+	wal_bed_check_logs(&b);
+	wal_bed_drop(&b);
+}
+END_TEST
+
 /* Where the file system cannot reserve space, a full disk shows in the write; that is tried again, and nothing is lost. */
 START_TEST(full_disk_without_reservation)
 {
@@ -176,4 +208,5 @@ START_TEST(full_disk_without_reservation)
 }
 END_TEST
 
-TEST_MAIN("wal_faults", 60, failure_poisons, full_disk_heals, full_disk_heals_unasked, full_disk_without_reservation)
+TEST_MAIN("wal_faults", 60, failure_poisons, full_disk_heals, full_disk_heals_unasked,
+	  refused_space_serves_smaller_writes, full_disk_without_reservation)
