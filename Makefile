@@ -245,7 +245,7 @@ fairness: all
 # ---- manual pages ----
 
 # Of the library's functions, the tools, the daemon and its settings, from */man/*.scd. Without scdoc there are none.
-man: $(OUT)/shaled
+man: $(OUT)/shaled $(OUT)/shalectl
 	@client/man/build.sh $(OUT)/man $(OUT)/shaled
 
 # ---- install ----

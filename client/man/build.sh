@@ -27,3 +27,6 @@ done
 	/^#/ { print "*" substr($1, 2) "* " substr($0, length($1) + 2) "\n\t" text "\n"; text = "" }' >"$out/settings"
 sed -e "/^@settings@\$/{r $out/settings" -e 'd;}' "$root/daemon/man/shaled.conf.5.scd.in" | scdoc >"$out/man5/shaled.conf.5"
 rm -f "$out/settings"
+# So does all of shalectl's page.
+shalectl=${shaled%/*}/shalectl
+[ ! -x "$shalectl" ] || "$shalectl" help --scdoc | scdoc >"$out/man1/shalectl.1"

@@ -22,6 +22,10 @@ const struct command command_table[] = {
 	 "Rates are of the time between two looks. Without a terminal, with --once or with --json it prints one view "
 	 "and ends; with "
 	 "--interval as well, one after the other (--json: an object a line). q or Ctrl-C ends it."},
+	{"doctor", "", "", "is everything as shaled needs it? each finding with its fix", cmd_doctor,
+	 "Kernel, io_uring, limits, file system, disk, shared memory, versions, what killed daemons left. Works with "
+	 "and without a "
+	 "running daemon. The exit code is 5 when there is a problem."},
 	{"get", "KEY", "x", "print a value, byte for byte", cmd_get,
 	 "A newline follows only on a terminal. Without such a key the exit code is 4."},
 	{"put", "KEY VALUE", "y", "write a value; '-' takes it from standard input", cmd_put, NULL},

@@ -24,7 +24,7 @@ static int region_by_directory(struct ctl *ctl, struct region *r, struct err_inf
 	return rc == -ENOENT ? EXIT_NOT_RUNNING : EXIT_FAILED;
 }
 
-static int region_by_socket(struct ctl *ctl, struct region *r, struct err_info *err)
+int region_by_handshake(struct ctl *ctl, const char *path, struct region *r, struct err_info *err)
 {
 	struct hello hello = {
 		.magic = HELLO_MAGIC,
@@ -34,20 +34,28 @@ static int region_by_socket(struct ctl *ctl, struct region *r, struct err_info *
 		.fingerprint = layout_fingerprint(),
 	};
 	struct welcome welcome;
+	int fds[WELCOME_FDS], sock;
+	int rc = handshake_connect(path, &hello, ctl->timeout_ms, &sock, &welcome, fds, err);
+
+	if (rc < 0)
+		return rc;
+	rc = region_map(r, fds[1], err);
+	for (int i = 0; i < WELCOME_FDS; i++)
+		close(fds[i]);
+	close(sock);
+	return rc;
+}
+
+static int region_by_socket(struct ctl *ctl, struct region *r, struct err_info *err)
+{
 	const char *path;
-	int fds[WELCOME_FDS], sock, code = ctl_where(ctl, &path), rc;
+	int code = ctl_where(ctl, &path), rc;
 
 	if (code != EXIT_OK)
 		return code;
 	if (region_of_socket(path, r))
 		return EXIT_OK;
-	rc = handshake_connect(path, &hello, ctl->timeout_ms, &sock, &welcome, fds, err);
-	if (rc == 0) {
-		rc = region_map(r, fds[1], err);
-		for (int i = 0; i < WELCOME_FDS; i++)
-			close(fds[i]);
-		close(sock);
-	}
+	rc = region_by_handshake(ctl, path, r, err);
 	return rc == 0 ? EXIT_OK : ctl_refused(rc, err->text);
 }
 

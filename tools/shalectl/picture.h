@@ -22,6 +22,10 @@ int take_picture(struct ctl *ctl, struct picture *p);
 /* Looks again at a region that is open. 0, or -EAGAIN: the daemon is renewing its page all the time. */
 int picture_refresh(struct picture *p);
 const char *state_name(const struct picture *p);
+
+/* Asks the daemon on @path for its region, without a word on failure. 0, or as handshake_connect and region_map. */
+int region_by_handshake(struct ctl *ctl, const char *path, struct region *r, struct err_info *err);
+
 /* The exit code of a verb that only looks: it tells whether the daemon runs. */
 int picture_exit(const struct picture *p);
 

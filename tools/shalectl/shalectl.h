@@ -10,6 +10,7 @@
  *	status.c levels.c jobs.c explain.c     from the region alone, so that they work while the daemon hangs; the verbs
  *	                                       of these names, and stats
  *	top.c top_view.c screen.c              from the region, live
+ *	doctor.c doctor_host.c doctor_space.c  what shaled needs of a machine
  *	clients.c                              from the region, too: clients, snapshots
  *	kick.c                                 kick, through a session by hand
  *	dump.c dump_log.c                      one file, by the engine's code
@@ -71,6 +72,7 @@ int cmd_snapshots(struct ctl *ctl);
 int cmd_kick(struct ctl *ctl);
 int cmd_explain(struct ctl *ctl);
 int cmd_top(struct ctl *ctl);
+int cmd_doctor(struct ctl *ctl);
 int cmd_dump(struct ctl *ctl);
 int cmd_repair(struct ctl *ctl);
 int cmd_verify(struct ctl *ctl);
