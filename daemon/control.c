@@ -113,14 +113,16 @@ static int send_welcome(const struct control *c, int socket, const struct sessio
 	return handshake_send(socket, &w, fds, WELCOME_FDS);
 }
 
-/* The client is gone, or has to go. The socket stays open, and shut down, until the session is freed: see session.h. */
+/*
+ * The client is gone, or has to go. The socket stays open until the session is freed: see session.h. Nor is it shut down here: a hang-up tells the client
+ * that what was not taken from its ring never will be, and that is true only once the service thread has ended the session.
+ */
 void control_hang_up(struct control *c, struct session *s)
 {
 	if (s->hung_up)
 		return; /* told already */
 	s->hung_up = true;
 	epoll_ctl(c->epoll, EPOLL_CTL_DEL, s->socket, NULL);
-	shutdown(s->socket, SHUT_RDWR);
 	close_fd(&s->pidfd);
 	service_post(c->service, s, SESSION_END);
 }
@@ -325,10 +327,12 @@ static void on_outbox(struct control *c)
 	while ((mail = mailbox_take(&c->service->outbox, &bits))) {
 		struct session *s = container_of(mail, struct session, out);
 
-		if (bits & SESSION_GONE)
+		if (bits & SESSION_GONE) {
 			session_gone(c, s);
-		else
+		} else {
+			shutdown(s->socket, SHUT_RDWR);
 			control_hang_up(c, s);
+		}
 	}
 }
 

@@ -53,7 +53,7 @@ int control_start(struct control *c, const struct config *config, const struct c
 /* reload.c, in the control thread: reads the configuration again; what can change, changes. */
 void control_reload(struct control *c);
 
-/* The session's client has to go. */
+/* The session's client has to go. It sees the hang-up when the service thread has ended the session, and not before. */
 void control_hang_up(struct control *c, struct session *s);
 
 /* After service_run: ends the thread, frees every session, removes the socket. Takes a zeroed struct. */

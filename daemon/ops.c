@@ -19,7 +19,10 @@
 #include "daemon/writes.h"
 #include "shm/error.h"
 
-enum { PROPERTY_NAME_MAX = 128 };
+enum {
+	PROPERTY_NAME_MAX = 128,
+	STEP_COST = 64, /* of looking at one more waiting request, in bytes: there can be thousands */
+};
 
 /* ---- checks ---- */
 
@@ -110,10 +113,14 @@ static void op_property(struct service *svc, struct request *r)
 	name = slice_of(r->in, r->sqe.in_len);
 	rc = slice_equal(name, slice_str("shale.config")) ? config_text(svc, &text)
 							  : engine_property(svc->engine, name, &text);
-	if (rc == 0)
-		ops_answer(svc, r, text, strlen(text));
-	else
+	if (rc == 0) {
+		size_t size = strlen(text);
+
+		session_charge(r->session, size - min_size(size, r->sqe.out_len)); /* it was made, also where it does not fit */
+		ops_answer(svc, r, text, size);
+	} else {
 		request_complete(svc, r, rc, 0);
+	}
 	free(text);
 }
 
@@ -142,6 +149,7 @@ static void op_cancel(struct service *svc, struct request *r)
 	for (struct list *l = s->requests.next; l != &s->requests && !found; l = l->next) {
 		struct request *other = container_of(l, struct request, of_session);
 
+		session_charge(s, STEP_COST);
 		if (other->sqe.user_data == r->sqe.sequence && other->state != REQUEST_SYNCING &&
 		    other->state != REQUEST_UNDERWAY)
 			found = other;

@@ -264,7 +264,7 @@ static void probe_multiget(struct service *svc, struct request *r)
 	svc->stats.gets += count;
 	svc->stats.bytes_read_by_clients += used;
 	r->session->bytes_out += used;
-	session_charge(r->session, used + count * 256); /* each key is a search */
+	session_charge(r->session, used + (uint64_t)count * SEARCH_COST);
 	request_complete(svc, r, need > UINT32_MAX ? -E2BIG : 0, need > UINT32_MAX ? 0 : (uint32_t)need);
 }
 

@@ -4,6 +4,8 @@
 
 #include "daemon/service.h"
 
+enum { SEARCH_COST = 256 }; /* bytes that one search for a key counts as: session_charge() */
+
 /* Each completes the request, or makes it wait for blocks. */
 void read_get(struct service *svc, struct request *r);
 void read_scan(struct service *svc, struct request *r);

@@ -11,7 +11,8 @@
  * thread's alone. What is above the line is constant.
  *
  * The socket's descriptor is open from before ADOPT until after GONE. To hang up, the control thread shuts the connection down and does not close it, so the
- * service thread may send on it at any time between the two: on a connection that is down that fails, and can never hit another's descriptor.
+ * service thread may send on it at any time between the two: on a connection that is down that fails, and can never hit another's descriptor. It does so
+ * after BROKEN, or closes after GONE: a client that sees a hang-up knows that nothing more is taken from its ring, and may ask elsewhere for what was not.
  */
 #ifndef SHALE_DAEMON_SESSION_H
 #define SHALE_DAEMON_SESSION_H

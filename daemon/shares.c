@@ -18,8 +18,10 @@
 enum {
 	BURST_MIN = 4096,  /* bytes that a bucket holds at least */
 	COST_MIN = 256,	   /* bytes that the smallest write counts as: it costs more than its bytes */
-	LOOK_AT_MAX = 256, /* waiting sessions that are compared; those behind have come later */
+	LOOK_AT_MAX = 256, /* waiting sessions that are compared at a time */
 };
+
+static const uint64_t LOOK_ON_NS = 1000000; /* until the next of them are looked at, when none of these may go */
 
 static const double NS = 1e9;
 
@@ -107,18 +109,22 @@ uint64_t share_wait(struct service *svc, struct session *s, bool waiting)
 
 struct session *share_next(struct service *svc, uint64_t *ready_out)
 {
-	struct session *best = NULL;
+	unsigned most = svc->stalled_count < LOOK_AT_MAX ? svc->stalled_count : LOOK_AT_MAX;
 	uint64_t best_user = 0, best_own = 0, ready = UINT64_MAX;
-	unsigned looked = 0;
+	struct list *l = svc->stalled.next, *next;
+	struct session *best = NULL;
 
-	for (struct list *l = svc->stalled.next; l != &svc->stalled && looked++ < LOOK_AT_MAX; l = l->next) {
+	for (unsigned i = 0; i < most; i++, l = next) {
 		struct session *s = container_of(l, struct session, stalled_link);
 		const struct request *head = container_of(s->stalled.next, struct request, link);
 		uint64_t user = max_size(s->user->tag, svc->write_clock), own = max_size(s->write_tag, s->user->clock);
 		uint64_t at = head->sqe.op == OP_WRITE ? share_wait(svc, s, true) : 0;
 
-		if (at) {
+		next = l->next;
+		if (at) { /* to the end, so that those whom a rate of their own holds do not keep others out of sight */
 			ready = min_size(ready, at);
+			list_remove(l);
+			list_push_back(&svc->stalled, l);
 		} else if (!best || (s->user == best->user ? own < best_own : user < best_user)) {
 			best = s;
 			best_user = user;
@@ -126,6 +132,6 @@ struct session *share_next(struct service *svc, uint64_t *ready_out)
 		}
 	}
 	if (!best)
-		*ready_out = ready;
+		*ready_out = svc->stalled_count > most ? min_size(ready, svc->now_ns + LOOK_ON_NS) : ready;
 	return best;
 }

@@ -65,6 +65,7 @@ static int judge(struct service *svc, struct request *r, uint32_t *which_out, ui
 		uint64_t entry = 0;
 		int rc = engine_get_entry(r->view, &r->ctx, newest, c.key, &value, &entry);
 
+		session_charge(r->session, SEARCH_COST);
 		if (rc < 0)
 			return rc;
 		missed |= rc == READ_MISS;

@@ -9,6 +9,7 @@
 #include "daemon/pending.h"
 #include "daemon/shares.h"
 #include "daemon/turns.h"
+#include "shm/condition.h"
 #include "shm/park.h"
 
 enum { VALUE = 1000 };
@@ -212,6 +213,50 @@ START_TEST(bytes_count)
 }
 END_TEST
 
+/* The conditions of a write are searches, and paid for as such, also when one fails and nothing is written. */
+START_TEST(conditions_count)
+{
+	enum { CONDITIONS = 500, ROUNDS = 20 };
+	struct client c[2];
+	unsigned judged = 0, small = 0;
+
+	begin(NULL);
+	for (unsigned i = 0; i < 2; i++)
+		client_open_as(&c[i], 1001 + i);
+	for (unsigned round = 0; round < ROUNDS; round++) {
+		while (ring_sq_room(&c[0].ring)) {
+			struct sqe *sqe = prepare(&c[0], 0, OP_WRITE);
+			unsigned char *p = c[0].arena + CONDITION_HEADER_SIZE, *end;
+
+			store_le32(c[0].arena, CONDITIONS);
+			for (unsigned i = 0; i < CONDITIONS; i++) {
+				struct condition absent = {.type = CONDITION_ABSENT, .key = slice_str("none")};
+
+				absent.type = i == CONDITIONS - 1 ? CONDITION_PRESENT : CONDITION_ABSENT;
+				p = condition_append(p, &absent);
+			}
+			end = batch_append_put(batch_begin(p), slice_str("k"), slice_str("v"));
+			batch_set_count(p, 1);
+			sqe->in_len = (uint32_t)(end - c[0].arena);
+			sqe->extra_len = (uint32_t)(p - c[0].arena);
+			ring_sq_publish(&c[0].ring, 1);
+		}
+		fill_ring(&c[1], OP_NOP);
+		turns_take(svc);
+		while (!list_empty(&svc->dirty))
+			service_show(svc, container_of(svc->dirty.next, struct session, dirty));
+		for (const struct cqe *cqe; (cqe = ring_cq_peek(&c[0].ring)); judged++) {
+			ck_assert_int_eq(cqe->res, SHALE_MISMATCH);
+			ring_cq_pop(&c[0].ring);
+		}
+		small += drain(&c[1]);
+	}
+	ck_assert_uint_gt(judged, 0);
+	ck_assert_msg(small > 4 * judged, "%u judged, %u small ones", judged, small);
+	close_all(c, 2);
+}
+END_TEST
+
 /* ---- writes ---- */
 
 static void publish_write(struct client *c, size_t size)
@@ -335,5 +380,36 @@ START_TEST(rate_of_a_user)
 }
 END_TEST
 
+/* However many sessions of a user wait for its rate, another user's write that may go is found behind them. */
+START_TEST(rate_holds_nobody_else)
+{
+	enum { MANY = 300 };
+	static struct client c[MANY + 1];
+	struct client *other = &c[MANY];
+
+	begin("limits.write_rate_per_uid=1M");
+	for (unsigned i = 0; i <= MANY; i++)
+		client_open_as(&c[i], i < MANY ? 1001 : 1002);
+	publish_write(&c[0], VALUE); /* from now on their rates are counted */
+	publish_write(other, VALUE);
+	take_all();
+	share_charge(svc, c[0].s, 100 << 20); /* the one user has to wait for minutes, the other for a moment */
+	share_charge(svc, other->s, 100 << 10);
+	for (unsigned i = 0; i <= MANY; i++) {
+		publish_write(&c[i], VALUE);
+		take_all();
+	}
+	ck_assert_uint_eq(svc->stalled_count, MANY + 1);
+	for (unsigned i = 0; i < 1000 && svc->stalled_count > MANY; i++) {
+		svc->now_ns += 1000000;
+		pending_retry_stalled(svc);
+	}
+	ck_assert_uint_eq(svc->stalled_count, MANY);
+	ck_assert(list_empty(&other->s->stalled));
+	close_all(c, MANY + 1);
+}
+END_TEST
+
 TEST_MAIN("fairness", 30, turns_are_equal, turns_have_weights, light_is_looked_at_between_visits,
-	  many_light_ones_are_one_user, bytes_count, backlog_is_not_in_the_way, shares_by_weight, rate_of_a_user)
+	  many_light_ones_are_one_user, bytes_count, conditions_count, backlog_is_not_in_the_way, shares_by_weight,
+	  rate_of_a_user, rate_holds_nobody_else)
