@@ -9,6 +9,8 @@
 #include <string.h>
 #include <unistd.h>
 
+void (*kill_point_hook)(const char *name);
+
 static pthread_once_t once = PTHREAD_ONCE_INIT;
 static char wanted[64]; /* written once, before anybody reads it: pthread_once orders that */
 static _Atomic long left;
@@ -26,6 +28,8 @@ static void read_environment(void)
 
 void kill_point(const char *name)
 {
+	if (kill_point_hook)
+		kill_point_hook(name);
 	pthread_once(&once, read_environment);
 	if (!*wanted || strcmp(name, wanted) != 0)
 		return;

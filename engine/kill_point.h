@@ -13,6 +13,8 @@
 
 #ifdef SHALE_DEBUG
 void kill_point(const char *name); /* any thread */
+/* For a test that plays the kernel: called at each point with its name. NULL: nobody. Set while there is one thread. */
+extern void (*kill_point_hook)(const char *name);
 #define KILL_POINT(name) kill_point(name)
 #else
 #define KILL_POINT(name) ((void)0)

@@ -33,6 +33,7 @@ static void draw_config(struct generator *g, struct sim_config *c)
 	v[SET_COMPRESSION] = PICK(g, 0, 0, 1);
 	v[SET_TOMBSTONES] = PICK(g, 0, 30, 50);
 	v[SET_SEEKS] = PICK(g, 0, 0, 1);
+	v[SET_GATHER] = PICK(g, 0, 6);
 }
 
 static void draw_weights(struct generator *g)
@@ -64,34 +65,97 @@ static void draw_weights(struct generator *g)
 		g->weights += w[i];
 }
 
+static void plan(struct generator *g, enum sim_op op, uint64_t a, uint64_t b, uint64_t c)
+{
+	assert(g->planned < PLAN_MAX);
+	g->plan[g->planned++] = (struct sim_command){op, a, b, c};
+}
+
+/* A table of its own for what is written at @start (256ths of all keys). */
+static void plan_island(struct generator *g, unsigned start)
+{
+	unsigned cluster = start | 2 << 8;
+
+	plan(g, OP_JOB, JOB_LOG, 1, 0);
+	plan(g, OP_WRITE, next_random(&g->random) >> 16, 4, WRITE_WAIT | cluster << 8);
+	plan(g, OP_FLUSH, 0, 0, 0);
+	plan(g, OP_PUMP, 0, 0, 0);
+	plan(g, OP_JOB, JOB_FLUSH, 1, 0);
+}
+
 /*
- * Small tables far apart, with gaps between them, and merges of several of them that are long under way: what is written meanwhile falls into
- * a gap. Elsewhere tables soon cover all keys, and this never happens.
+ * Two islands on two levels, a merge of them that stands still, and a table in the gap between them, for which no level but theirs is in the way:
+ *
+ *	level 1  [a]  ·  [b]   ──merge──▶
+ *	level 2  [a]  ·  [b]               [a ·· gap? ·· b]
  */
+static void plan_gap(struct generator *g)
+{
+	unsigned a = (unsigned)draw(g, 60), gap = a + 20 + (unsigned)draw(g, 60), b = gap + 20 + (unsigned)draw(g, 60);
+
+	g->planned = g->plan_at = 0;
+	for (unsigned i = 0; i < 2; i++) {
+		plan_island(g, a);
+		plan_island(g, b);
+	}
+	plan(g, OP_JOB, JOB_LOG, 1, 0);
+	plan(g, OP_COMPACT, 4 | 1 << 3, 0, 0);
+	plan(g, OP_PUMP, 0, 0, 0);
+	plan(g, OP_JOB, JOB_FLUSH, 1, 0);
+	plan(g, OP_JOB, JOB_COMPACT, 0, 0);
+	for (uint64_t i = draw(g, 4); i; i--) {
+		plan(g, OP_IO, 0, 0, 0);
+		plan(g, OP_RESUME, 0, 0, 0);
+	}
+	plan_island(g, gap);
+}
+
+/* Small tables far apart, with gaps between them. Elsewhere tables soon cover all keys, and nothing ever falls into a gap. */
 static void draw_islands(struct generator *g, struct sim_config *c)
 {
 	static const unsigned weight[OPS] = {
-		[OP_WRITE] = 100, [OP_GET] = 40,     [OP_SCAN] = 5, [OP_PUMP] = 20, [OP_POLL] = 40,
-		[OP_IO] = 100,	  [OP_RESUME] = 60,  [OP_JOB] = 60, [OP_TICK] = 1,  [OP_FLUSH] = 100,
-		[OP_HOLD] = 2,	  [OP_COMPACT] = 40, [OP_DROP] = 2,
+		[OP_WRITE] = 100, [OP_GET] = 400,    [OP_SCAN] = 5, [OP_PUMP] = 20, [OP_POLL] = 40,
+		[OP_IO] = 100,	  [OP_RESUME] = 60,  [OP_JOB] = 60, [OP_TICK] = 1,  [OP_FLUSH] = 40,
+		[OP_HOLD] = 2,	  [OP_COMPACT] = 10, [OP_DROP] = 2,
 	};
 
 	c->value[SET_KEYS] = 300;
-	c->value[SET_VALUE_MAX] = 1000;
-	c->value[SET_FILE_BYTES] = 2048;
+	c->value[SET_VALUE_MAX] = 200;
+	c->value[SET_FILE_BYTES] = 4096;
 	c->value[SET_LEVEL1] = 65536;
 	c->value[SET_L0_TRIGGER] = 4;
 	c->value[SET_L0_STOP] = 12;
+	c->value[SET_GATHER] = 0;
 	g->islands = true;
 	g->cluster_every = 0;
 	g->inline_percent =
 		(unsigned)PICK(g, 0, 20, 50); /* at 50 a flush often runs through while a merge stands still */
 	g->most = 2;
 	g->crash_every = 300;
+	g->left = 1000;
 	memcpy(g->weight, weight, sizeof(weight));
 	g->weights = 0;
 	for (unsigned i = 0; i < OPS; i++)
 		g->weights += weight[i];
+	plan_gap(g);
+}
+
+/*
+ * Writes that pass through the ring in parts, and writes whose records become visible only when thousands of them are inserted. Tables are large enough that
+ * what these leave behind is soon merged.
+ */
+static void draw_large(struct generator *g, struct sim_config *c)
+{
+	c->value[SET_KEYS] = PICK(g, 12, 40);
+	c->value[SET_VALUE_MAX] = PICK(g, 20, 60);
+	c->value[SET_FILE_BYTES] = 65536;
+	c->value[SET_LEVEL1] = 1 << 20;
+	c->value[SET_WRITE_BUFFER] = PICK(g, 16384, 65536);
+	c->value[SET_BLOCK] = 4096;
+	c->value[SET_MANIFEST] = 65536;
+	g->large_every = (unsigned)PICK(g, 10, 40);
+	g->crash_every = (unsigned)PICK(g, 20, 80);
+	g->left = 600;
 }
 
 /* Sync writes, a large memtable, so that only the log has them, syncs that fail, and a power loss soon after. */
@@ -134,13 +198,17 @@ void generator_init(struct generator *g, uint64_t seed, struct sim_config *confi
 	g->cluster_every = (unsigned)PICK(g, 0, 0, 10, 50);
 	g->left = PICK(g, 500, 2000, 3000, 6000);
 	draw_weights(g);
+	g->events_most = 40000;
+	g->kill_percent = (unsigned)PICK(g, 0, 20, 60);
 	switch (draw(g, 12)) {
 	case 0:
-	case 1:
 		draw_islands(g, config);
 		break;
-	case 2:
+	case 1:
 		draw_failing_syncs(g, config);
+		break;
+	case 2:
+		draw_large(g, config);
 		break;
 	default:
 		break;
@@ -158,11 +226,15 @@ static bool draw_percent(struct generator *g, unsigned percent)
 	return draw(g, 100) < percent;
 }
 
-static void draw_crash(struct generator *g, const struct sim *s, struct sim_command *out)
+static void draw_crash(struct generator *g, struct sim_command *out)
 {
-	(void)s;
-	out->op = OP_CRASH;
 	out->a = draw_percent(g, g->power_percent);
+	if (!out->a && draw_percent(g, g->kill_percent)) {
+		out->op = OP_KILL;
+		out->a = draw(g, 2) ? draw(g, 4) : draw(g, 60);
+		return;
+	}
+	out->op = OP_CRASH;
 	out->b = draw(g, 4) ? draw_events(g) : 0;
 	out->c = next_random(&g->random);
 }
@@ -189,6 +261,10 @@ static void draw_open(struct generator *g, const struct sim *s, struct sim_comma
 		*out = (struct sim_command){.op = OP_CRASH, .a = 1, .c = next_random(&g->random)};
 		return;
 	}
+	if (again && draw_percent(g, g->kill_percent / 2)) {
+		*out = (struct sim_command){.op = OP_KILL, .a = draw(g, 4)};
+		return;
+	}
 	*out = (struct sim_command){.op = OP_OPEN, .c = next_random(&g->random)};
 	g->recovery_depth = again ? g->recovery_depth + 1 : 0;
 	if (again) {
@@ -212,7 +288,10 @@ static void fill(struct generator *g, struct sim_command *c)
 		c->c = (draw_percent(g, g->sync_percent) ? WRITE_SYNC : 0) | (draw(g, 10) ? WRITE_WAIT : 0);
 		if (g->cluster_every && draw(g, g->cluster_every) == 0)
 			g->cluster = draw_cluster(g);
-		c->c |= (uint64_t)g->cluster << 8;
+		if (g->large_every && draw(g, g->large_every) == 0)
+			c->c |= draw(g, 2) ? WRITE_LARGE : WRITE_MANY;
+		else
+			c->c |= (uint64_t)g->cluster << 8;
 		break;
 	case OP_GET:
 	case OP_SCAN:
@@ -264,7 +343,7 @@ bool generator_next(struct generator *g, const struct sim *s, struct sim_command
 {
 	uint64_t r;
 
-	if (!g->left--)
+	if (!g->left-- || s->all_events + (s->e ? s->env.events : 0) > g->events_most)
 		return false;
 	memset(out, 0, sizeof(*out));
 	if (!s->e) {
@@ -281,8 +360,14 @@ bool generator_next(struct generator *g, const struct sim *s, struct sim_command
 		out->op = OP_CLOSE;
 		return true;
 	}
+	if (g->plan_at < g->planned) {
+		*out = g->plan[g->plan_at++];
+		return true;
+	}
+	if (g->islands && draw(g, 200) == 0)
+		plan_gap(g);
 	if (s->env.die_in < 0 && draw(g, g->crash_every) == 0) {
-		draw_crash(g, s, out);
+		draw_crash(g, out);
 		return true;
 	}
 	do {

@@ -4,6 +4,8 @@
 
 #include "tests/sim/sim.h"
 
+enum { PLAN_MAX = 64 };
+
 struct generator {
 	uint64_t random;
 	unsigned weight[OPS], weights; /* of commands while a daemon runs */
@@ -16,7 +18,11 @@ struct generator {
 	unsigned crash_every;	 /* commands, on average */
 	unsigned recovery_depth; /* crashes in a row */
 	uint64_t left;		 /* commands */
-	bool drain; /* a step of I/O is due */
+	uint64_t events_most;	 /* I/Os: a world is at its end then, whatever is left */
+	unsigned large_every;	 /* writes: one in so many is larger than the ring or has thousands of records; 0: none */
+	unsigned kill_percent;	 /* of the daemon's deaths: at a kill point, not at an I/O */
+	struct sim_command plan[PLAN_MAX]; /* comes before anything else is drawn */
+	unsigned planned, plan_at;
 };
 
 /* The seed's world: its configuration and what happens in it. */

@@ -10,7 +10,7 @@ static const char *const op_names[OPS] = {
 	[OP_JOB] = "job",	  [OP_RESUME] = "resume", [OP_SURVEY] = "survey", [OP_FLUSH] = "flush",
 	[OP_COMPACT] = "compact", [OP_TICK] = "tick",	  [OP_FAULT] = "fault",	  [OP_SPACE] = "space",
 	[OP_CRASH] = "crash",	  [OP_OPEN] = "open",	  [OP_CLOSE] = "close",	  [OP_SETTLE] = "settle",
-	[OP_CHECK] = "check",	  [OP_FLIP] = "flip",
+	[OP_CHECK] = "check",	  [OP_FLIP] = "flip",	  [OP_KILL] = "kill",
 };
 
 static const struct {
@@ -36,6 +36,7 @@ static const struct {
 	[SET_COMPRESSION] = {"compression", 0},
 	[SET_TOMBSTONES] = {"tombstones", 50},
 	[SET_SEEKS] = {"seeks", 0},
+	[SET_GATHER] = {"gather", 6},
 	[SET_SEED] = {"seed", 1},
 };
 

@@ -32,6 +32,7 @@ enum sim_op {
 	OP_TICK,     /* milliseconds; then as once a second in the daemon */
 	OP_FAULT,    /* kind, countdown */
 	OP_SPACE,    /* free bytes; 0: no limit */
+	OP_KILL,     /* n: the daemon dies at the n-th kill point from now (engine/kill_point.h; nothing where the build has none) */
 	OP_CRASH,    /* 0 the daemon, 1 the machine; events until then; seed */
 	OP_OPEN,     /* events until the next crash, 0: none; 0 the daemon, 1 the machine; seed */
 	OP_CLOSE,    /* events until the next crash, 0: none; 0 the daemon, 1 the machine; seed */
@@ -41,7 +42,8 @@ enum sim_op {
 	OPS
 };
 
-enum { WRITE_SYNC = 1, WRITE_WAIT = 2 };
+/* _LARGE: more bytes than the WAL's ring has; _MANY: more records than are inserted at once. Both pass through the engine in parts. */
+enum { WRITE_SYNC = 1, WRITE_WAIT = 2, WRITE_LARGE = 4, WRITE_MANY = 8 };
 
 struct sim_command {
 	enum sim_op op;
@@ -68,6 +70,7 @@ enum sim_setting {
 	SET_COMPRESSION,
 	SET_TOMBSTONES,
 	SET_SEEKS,
+	SET_GATHER,
 	SET_SEED,
 	SETTINGS
 };

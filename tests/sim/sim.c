@@ -6,6 +6,7 @@
 #include <sys/mman.h>
 
 #include "engine/check.h"
+#include "engine/kill_point.h"
 #include "engine/wal.h"
 
 void violation(struct sim *s, const char *fmt, ...)
@@ -35,11 +36,44 @@ static void log_line(struct engine_host *h, int priority, const char *text)
 		fprintf(stderr, "%8llu <%d> %s\n", (unsigned long long)s->commands, priority, text);
 }
 
+#ifdef SHALE_DEBUG
+static struct sim *hooked; /* whose engine runs in this process */
+
+/* The process dies here: what it still does to its window on its way out never happened. */
+static void at_kill_point(const char *name)
+{
+	struct sim *s = hooked;
+
+	(void)name;
+	s->kill_points++;
+	if (s->kill_in < 0 || s->kill_in-- > 0 || s->env.dead)
+		return;
+	memcpy(s->window_then, s->window, s->window_size);
+	s->killed = true;
+	s->crash_power = false;
+	sim_env_die(&s->env);
+}
+#endif
+
+static void *window_new(size_t size)
+{
+	void *p = mmap(NULL, size, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+
+	if (p == MAP_FAILED)
+		abort();
+	return p;
+}
+
 void sim_init(struct sim *s, const struct sim_config *config)
 {
 	memset(s, 0, sizeof(*s));
 	s->config = *config;
 	s->holder = -1;
+	s->kill_in = -1;
+#ifdef SHALE_DEBUG
+	hooked = s;
+	kill_point_hook = at_kill_point;
+#endif
 	for (unsigned i = 0; i < FAULTS; i++)
 		s->next_fault[i] = -1;
 	disk_init(&s->disk);
@@ -48,9 +82,8 @@ void sim_init(struct sim *s, const struct sim_config *config)
 		s->worker[i].sim = s;
 	s->host.log = log_line;
 	s->host.window_size = s->window_size = wal_window_size(config->value[SET_RING]);
-	s->window = mmap(NULL, s->window_size, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
-	if (s->window == MAP_FAILED)
-		abort();
+	s->window = window_new(s->window_size);
+	s->window_then = window_new(s->window_size);
 	s->host.window = s->window;
 }
 
@@ -62,6 +95,7 @@ void sim_fini(struct sim *s)
 	oracle_fini(&s->oracle);
 	free(s->spare);
 	munmap(s->window, s->window_size);
+	munmap(s->window_then, s->window_size);
 }
 
 /* ---- the commands that are neither life's nor a client's ---- */
@@ -157,6 +191,9 @@ static void execute(struct sim *s, const struct sim_command *c)
 	case OP_SPACE:
 		s->disk.capacity = c->a ? s->disk.used + c->a : UINT64_MAX;
 		break;
+	case OP_KILL:
+		life_kill(s, c->a);
+		break;
 	case OP_CRASH:
 		life_crash(s, c->a & 1, c->b, c->c);
 		break;
@@ -214,7 +251,7 @@ void sim_end(struct sim *s)
 {
 	if (s->violation[0] || s->over)
 		return;
-	s->env.die_in = -1;
+	s->env.die_in = s->kill_in = -1;
 	s->disk.capacity = UINT64_MAX;
 	for (unsigned i = 0; i < FAULTS; i++)
 		s->next_fault[i] = s->env.fault_in[i] = -1;

@@ -21,6 +21,7 @@ enum { PLACES = 6, WORKERS = 3, PARKED_MAX = 8, SYNCING_MAX = 64, JOBS_ALL = JOB
 
 struct co;
 struct parked;
+struct records;
 
 /* Somewhere in the past that can be read: a snapshot, or a view. */
 struct place {
@@ -40,8 +41,11 @@ struct sim {
 	struct sim_config config;
 	struct disk disk;
 	uint64_t now;
-	void *window;
+	void *window, *window_then; /* the second: as it was when the process died at a kill point */
 	size_t window_size;
+	int64_t kill_in;      /* kill points until the daemon dies at one; negative: never */
+	uint64_t kill_points; /* passed so far */
+	bool killed;	      /* it did: window_then is its window */
 	struct engine_host host;
 	struct oracle oracle;
 
@@ -57,6 +61,8 @@ struct sim {
 		uint64_t position, last;
 	} syncing[SYNCING_MAX]; /* sync writes that wait, oldest first */
 	unsigned syncing_count;
+	struct records *large; /* of the write that the engine has under way; NULL: none */
+	bool large_sync;
 	uint64_t compaction;	    /* ticket, 0: none */
 	uint64_t flush, flush_last; /* ticket + 1; what it makes durable */
 	int holder;		    /* the worker that is stopped with the MANIFEST's lock in its hands; -1: none */
@@ -107,6 +113,8 @@ void life_resume(struct sim *s, uint64_t n);
 /* One step of whatever can go on. False: nothing can. */
 bool life_help(struct sim *s);
 void life_settle(struct sim *s);
+/* The daemon dies at the @n-th kill point from now, or of the next one that is started. */
+void life_kill(struct sim *s, uint64_t n);
 /* The engine failed though nothing had struck it. */
 void life_check_health(struct sim *s);
 
@@ -121,7 +129,7 @@ void client_flush(struct sim *s);
 void client_compact(struct sim *s, uint64_t seed);
 /* After completions: sync writes are acknowledged, parked reads run again. */
 void client_progress(struct sim *s);
-/* The daemon is gone: every client forgets what it waited for. */
+/* The daemon is gone, or about to go: every client forgets what it waited for. A write that is under way may be there afterwards, or not. */
 void client_forget(struct sim *s);
 /* Every key at the newest sequence, by scans and gets. */
 void client_check_all(struct sim *s);

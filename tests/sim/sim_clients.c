@@ -4,7 +4,7 @@
 
 #include "engine/engine_internal.h"
 
-enum { BATCH_MAX = 64 << 10, WAIT_STEPS = 4000, CHUNK = 20 << 10 };
+enum { BATCH_MAX = 64 << 10, LARGE_MAX = 640 << 10, RECORDS_MAX = 6000, WAIT_STEPS = 4000, CHUNK = 20 << 10 };
 
 /* A read on its way: what daemon/reads.c keeps in a request. */
 struct parked {
@@ -27,35 +27,65 @@ static bool may_fail(const struct sim *s)
 
 /* ---- writes ---- */
 
-struct draft {
-	unsigned char data[BATCH_MAX];
-	size_t size;
+/* What a batch does, for the oracle. */
+struct records {
 	unsigned count;
 	struct {
 		unsigned key;
 		bool put;
 		uint32_t seed, size;
-	} record[256];
+	} v[];
 };
+
+struct draft {
+	unsigned char data[LARGE_MAX];
+	size_t size;
+	union {
+		struct records records;
+		unsigned char space[sizeof(struct records) + RECORDS_MAX * 16];
+	};
+};
+
+/* What kind of batch: how many records, how large their values, when to stop. */
+struct shape {
+	unsigned records;
+	uint32_t value_min, value_max;
+	size_t bytes;
+};
+
+static struct shape shape_of(const struct sim *s, uint64_t *seed, unsigned most, unsigned flags)
+{
+	size_t ring = s->config.value[SET_RING];
+	uint64_t r = next_random(seed);
+
+	if (flags & WRITE_LARGE)
+		return (struct shape){RECORDS_MAX, 8 << 10, ORACLE_VALUE_MAX, ring + r % ring};
+	if (flags & WRITE_MANY)
+		return (struct shape){2049 + (unsigned)(r % (RECORDS_MAX - 2049)), 0, 8, LARGE_MAX};
+	return (struct shape){1 + (unsigned)(r % (most ? most : 1)), 0, (uint32_t)s->config.value[SET_VALUE_MAX],
+			      BATCH_MAX};
+}
 
 static void compose(struct sim *s, uint64_t seed, unsigned most, unsigned flags, struct draft *d)
 {
-	unsigned n = 1 + (unsigned)(next_random(&seed) % (most ? most : 1)), keys = s->oracle.keys;
 	unsigned char *p = batch_begin(d->data), key[ORACLE_KEY_MAX], value[ORACLE_VALUE_MAX];
-	uint32_t value_max = (uint32_t)s->config.value[SET_VALUE_MAX];
+	unsigned keys = s->oracle.keys, i;
 	unsigned width = (flags >> 16 & 255) * keys / 256, start = (flags >> 8 & 255) * keys / 256;
+	struct shape shape = shape_of(s, &seed, most, flags);
 
-	for (d->count = 0; d->count < n && d->count < ARRAY_SIZE(d->record); d->count++) {
+	for (i = 0; i < shape.records && i < RECORDS_MAX; i++) {
 		uint64_t r = next_random(&seed);
 		unsigned k = (unsigned)((r >> 40) % keys);
-		uint32_t size = (uint32_t)((r >> 8) % (value_max + 1));
+		uint32_t size = shape.value_min + (uint32_t)((r >> 8) % (shape.value_max - shape.value_min + 1));
+		size_t after = (size_t)(p - d->data) + size + ORACLE_KEY_MAX + 32;
 		bool put = r % 8 >= 2;
 
 		if (flags >> 16)
 			k = (start + k % (width + 1)) % keys;
 		else if (r >> 60 < 4) /* some keys are written more often */
 			k %= 4;
-		if ((size_t)(p - d->data) + size + ORACLE_KEY_MAX + 32 > sizeof(d->data))
+		if ((size_t)(p - d->data) >= shape.bytes || after > sizeof(d->data) ||
+		    (shape.bytes == BATCH_MAX && after > BATCH_MAX))
 			break;
 		if (put) {
 			oracle_value((uint32_t)r, size, value);
@@ -63,27 +93,28 @@ static void compose(struct sim *s, uint64_t seed, unsigned most, unsigned flags,
 		} else {
 			p = batch_append_delete(p, oracle_key(k, key));
 		}
-		d->record[d->count].key = k;
-		d->record[d->count].put = put;
-		d->record[d->count].seed = (uint32_t)r;
-		d->record[d->count].size = size;
+		d->records.v[i].key = k;
+		d->records.v[i].put = put;
+		d->records.v[i].seed = (uint32_t)r;
+		d->records.v[i].size = size;
 	}
-	batch_set_count(d->data, d->count);
+	d->records.count = i;
+	batch_set_count(d->data, i);
 	d->size = (size_t)(p - d->data);
 }
 
-static void applied(struct sim *s, const struct draft *d, uint64_t last)
+static void applied(struct sim *s, const struct records *r, uint64_t last)
 {
 	struct oracle *o = &s->oracle;
 	uint64_t sequence = o->appended;
 
-	if (last != o->appended + d->count) {
-		violation(s, "a batch of %u got sequences up to %llu after %llu", d->count, (unsigned long long)last,
+	if (last != o->appended + r->count) {
+		violation(s, "a batch of %u got sequences up to %llu after %llu", r->count, (unsigned long long)last,
 			  (unsigned long long)o->appended);
 		return;
 	}
-	for (unsigned i = 0; i < d->count; i++)
-		oracle_set(o, d->record[i].key, ++sequence, d->record[i].put, d->record[i].seed, d->record[i].size);
+	for (unsigned i = 0; i < r->count; i++)
+		oracle_set(o, r->v[i].key, ++sequence, r->v[i].put, r->v[i].seed, r->v[i].size);
 	oracle_batch(o, last);
 }
 
@@ -111,6 +142,71 @@ static bool wait_for_slot(struct sim *s, const unsigned *count, unsigned max)
 	return s->e && !s->violation[0];
 }
 
+/* It is in. Nobody hears of it when the process has died meanwhile. */
+static void written(struct sim *s, const struct records *r, bool sync, uint64_t last, uint64_t position)
+{
+	s->ops += r->count;
+	applied(s, r, last);
+	if (s->env.dead)
+		return;
+	if (!sync) {
+		acknowledge(s, last, false);
+		return;
+	}
+	engine_want_sync(s->e, position);
+	s->syncing[s->syncing_count].position = position;
+	s->syncing[s->syncing_count++].last = last;
+}
+
+static void refused(struct sim *s, int rc)
+{
+	if (!may_fail(s) && !(rc == -ENOSPC && s->env.full))
+		violation(s, "a write was refused (%d) though nothing was the matter", rc);
+}
+
+static void underway(struct sim *s, const struct draft *d, bool sync)
+{
+	size_t size = sizeof(*s->large) + d->records.count * sizeof(s->large->v[0]);
+
+	s->large = malloc(size);
+	if (!s->large)
+		abort();
+	memcpy(s->large, &d->records, size);
+	s->large_sync = sync;
+}
+
+/* The outcome is unknown: it may be in the log, whole. */
+static void large_unknown(struct sim *s)
+{
+	if (!s->large)
+		return;
+	applied(s, s->large, s->oracle.appended + s->large->count);
+	free(s->large);
+	s->large = NULL;
+}
+
+static void large_progress(struct sim *s)
+{
+	uint64_t last = 0, position = 0;
+	int rc = engine_write_result(s->e, &last, &position);
+
+	if (rc == WRITE_UNDERWAY)
+		return;
+	sim_note(s, (uint64_t)rc ^ last << 8);
+	if (rc < 0)
+		refused(s, rc);
+	/* Refused before its first byte was in the log (level 0 cannot be emptied, say), or cut off by a failure for good? */
+	if (rc == -SHALE_EFAILED && atomic_load_explicit(&s->e->failed, memory_order_relaxed)) {
+		large_unknown(s);
+		return;
+	}
+	/* The slot among those that wait for a sync is still free: no other write was taken meanwhile. */
+	if (rc == 0)
+		written(s, s->large, s->large_sync, last, position);
+	free(s->large);
+	s->large = NULL;
+}
+
 void client_write(struct sim *s, uint64_t seed, unsigned most, unsigned flags)
 {
 	uint64_t last = 0, position = 0;
@@ -133,25 +229,14 @@ void client_write(struct sim *s, uint64_t seed, unsigned most, unsigned flags)
 		rc = engine_write(s->e, d.data, d.size, &last, &position, &why);
 	}
 	sim_note(s, (uint64_t)rc ^ last << 8);
-	if (rc == -EAGAIN) {
-		if (!why)
-			violation(s, "a write must wait, and nobody says why");
-		return;
-	}
-	if (rc < 0) {
-		if (!may_fail(s) && !(rc == -ENOSPC && s->env.full))
-			violation(s, "a write was refused (%d) though nothing was the matter", rc);
-		return;
-	}
-	s->ops += d.count;
-	applied(s, &d, last);
-	if (!(flags & WRITE_SYNC)) {
-		acknowledge(s, last, false);
-		return;
-	}
-	engine_want_sync(s->e, position);
-	s->syncing[s->syncing_count].position = position;
-	s->syncing[s->syncing_count++].last = last;
+	if (rc == -EAGAIN && !why)
+		violation(s, "a write must wait, and nobody says why");
+	else if (rc == WRITE_UNDERWAY)
+		underway(s, &d, flags & WRITE_SYNC);
+	else if (rc == 0)
+		written(s, &d.records, flags & WRITE_SYNC, last, position);
+	else if (rc != -EAGAIN)
+		refused(s, rc);
 }
 
 /* ---- reads ---- */
@@ -550,6 +635,8 @@ void client_progress(struct sim *s)
 		s->parked[i] = s->parked[--s->parked_count];
 		probe(p);
 	}
+	if (s->large)
+		large_progress(s);
 	if (s->syncing_count)
 		synced(s);
 	if (s->flush || s->compaction)
@@ -569,6 +656,7 @@ void client_forget(struct sim *s)
 		parked_free(p);
 	}
 	s->parked_count = 0;
+	large_unknown(s);
 	for (unsigned i = 0; i < PLACES; i++)
 		client_drop(s, i);
 	s->syncing_count = 0;

@@ -52,6 +52,7 @@ static void options_of(const struct sim_config *c, struct engine_options *o)
 	o->levels.l0_compaction_trigger = (unsigned)v[SET_L0_TRIGGER];
 	o->levels.max_manifest_bytes = v[SET_MANIFEST];
 	o->levels.tombstone_percent = (unsigned)v[SET_TOMBSTONES];
+	o->levels.l0_gather_files = (unsigned)v[SET_GATHER];
 	o->l0_slowdown_trigger = (unsigned)v[SET_L0_TRIGGER] + 2;
 	o->l0_stop_trigger = (unsigned)v[SET_L0_STOP];
 	o->seek_compaction = v[SET_SEEKS] != 0;
@@ -98,6 +99,7 @@ static void let_go(struct sim *s)
 	sim_env_fini(&s->env);
 	s->e = NULL;
 	s->holder = -1;
+	s->kill_in = -1;
 }
 
 /* What becomes of a dead process's disk and memory. */
@@ -105,6 +107,9 @@ static void bury(struct sim *s)
 {
 	let_go(s);
 	s->crashes++;
+	if (s->killed)
+		memcpy(s->window, s->window_then, s->window_size);
+	s->killed = false;
 	if (s->crash_power) {
 		disk_power_loss(&s->disk, s->crash_seed);
 		memset(s->window, 0, 4096);
@@ -216,13 +221,19 @@ void life_crash(struct sim *s, bool power, uint64_t in, uint64_t seed)
 		}
 		return;
 	}
-	if (s->env.die_in >= 0)
+	if (s->env.die_in >= 0 || s->kill_in >= 0)
 		return; /* it is doomed already */
 	arm(s, in, power, seed);
 	if (!in) {
 		sim_env_die(&s->env);
 		life_over(s);
 	}
+}
+
+void life_kill(struct sim *s, uint64_t n)
+{
+	if (!s->e || s->env.die_in < 0)
+		s->kill_in = (int64_t)n;
 }
 
 /* ---- jobs ---- */
@@ -316,6 +327,7 @@ void life_job(struct sim *s, unsigned kinds, bool to_end)
 bool life_help(struct sim *s)
 {
 	uint64_t r = next_random(&s->env.random);
+	bool busy;
 
 	for (unsigned i = 0; i < WORKERS; i++) {
 		struct worker *w = &s->worker[(r + i) % WORKERS];
@@ -334,8 +346,9 @@ bool life_help(struct sim *s)
 		return true;
 	if (start_job(s, JOBS_ALL, true))
 		return true;
+	busy = engine_write_busy(s->e);
 	engine_pump(s->e, true);
-	return s->env.flying > 0;
+	return busy || s->env.flying > 0 || engine_write_busy(s->e);
 }
 
 /* As shaled does it once a second. */
@@ -377,6 +390,8 @@ void life_settle(struct sim *s)
 		violation(s, "everything rests, but a sync write waits");
 	if (s->parked_count)
 		violation(s, "everything rests, but a read waits");
+	if (s->large)
+		violation(s, "everything rests, but a large write waits");
 	if (s->flush || s->compaction)
 		violation(s, "everything rests, but a %s waits", s->flush ? "flush" : "compaction");
 }
@@ -392,12 +407,13 @@ static bool any_busy(const struct sim *s)
 
 void life_close(struct sim *s, uint64_t die_in, bool power, uint64_t seed)
 {
+	uint64_t sure;
 	bool bad;
 	int rc;
 
 	if (!s->e)
 		return;
-	if (s->env.die_in < 0)
+	if (s->env.die_in < 0 && s->kill_in < 0)
 		arm(s, die_in, power, seed);
 	engine_stop_jobs(s->e);
 	for (unsigned steps = 0; any_busy(s); steps++) {
@@ -410,6 +426,7 @@ void life_close(struct sim *s, uint64_t die_in, bool power, uint64_t seed)
 		}
 	}
 	client_progress(s);
+	sure = s->oracle.appended;
 	client_forget(s);
 	if (life_over(s))
 		return;
@@ -424,7 +441,7 @@ void life_close(struct sim *s, uint64_t die_in, bool power, uint64_t seed)
 	if (rc < 0 && !bad && !s->env.struck && !s->env.full)
 		violation(s, "the close failed: %d", rc);
 	if (rc == 0)
-		s->oracle.synced = s->oracle.acknowledged = s->oracle.appended;
+		s->oracle.synced = s->oracle.acknowledged = sure;
 	let_go(s);
 	s->reopens++;
 }
