@@ -209,6 +209,7 @@ enum job_kind {
 	JOB_FLUSH = 1 << 1,   /* immutable memtable → table */
 	JOB_COMPACT = 1 << 2, /* merge or move tables */
 	JOB_DELETE = 1 << 3,  /* unlink obsolete files */
+	JOB_CHECKPOINT = 1 << 4, /* copy the database as it is (checkpoint.h); may take long, so it wants a worker of its own */
 };
 
 /* The most urgent job of @kinds that may start now, claimed, or NULL. Any thread. */

@@ -121,6 +121,9 @@ struct engine {
 	struct manual *manuals;	       /* oldest first */
 	uint64_t manual_tickets;
 
+	struct checkpoint *checkpoint; /* asked for, running, or ended and not yet asked about; NULL: none */
+	uint64_t checkpoint_tickets;
+
 	struct obsolete *obsolete;
 	size_t obsolete_count, obsolete_cap;
 	bool deleting;

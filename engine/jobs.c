@@ -16,6 +16,7 @@
  *	                             engine_retry lets it go again, after ever more calls
  *	anything else                the engine stops for good: no write, no deletion; what is on disk is for the next open to judge
  */
+#include "engine/checkpoint.h"
 #include "engine/engine_internal.h"
 #include "engine/kill_point.h"
 
@@ -139,6 +140,11 @@ static bool next_job(struct engine *e, unsigned kinds, struct job *j)
 		memcpy(j->gone, e->gone, sizeof(j->gone));
 		j->gone_count = e->gone_count;
 		e->gone_count = 0;
+		return true;
+	}
+	/* It writes elsewhere, so what makes us pause need not be its trouble. */
+	if (kinds & JOB_CHECKPOINT && checkpoint_claim(e, &j->note)) {
+		j->kind = JOB_CHECKPOINT;
 		return true;
 	}
 	return kinds & JOB_COMPACT && !paused && pick_compaction(e, j);
@@ -276,6 +282,8 @@ static const char *job_name(const struct job *j)
 		return "flushing a memtable";
 	case JOB_DELETE:
 		return "deleting obsolete files";
+	case JOB_CHECKPOINT:
+		return "making a checkpoint";
 	case JOB_COMPACT:
 		break;
 	}
@@ -284,7 +292,7 @@ static const char *job_name(const struct job *j)
 
 static void job_failed(struct engine *e, const struct job *j, int rc, bool reading, struct err_info *err)
 {
-	if (rc == -ECANCELED)
+	if (rc == -ECANCELED || j->kind == JOB_CHECKPOINT) /* a failed checkpoint is told to who asked for it */
 		return;
 	err_prefix(err, "%s: ", job_name(j));
 	if (failure_heals(rc)) {
@@ -322,6 +330,9 @@ int engine_run_job(struct engine *e, struct job *j, struct io_queue *queue)
 		break;
 	case JOB_DELETE:
 		rc = run_delete(e, j);
+		break;
+	case JOB_CHECKPOINT:
+		rc = checkpoint_run(e, &j->note, queue, &err);
 		break;
 	}
 	if (rc < 0)
