@@ -76,7 +76,7 @@ test_src   := $(wildcard $(TEST_FOLDERS:%=tests/%/test_*.c))
 tests      := $(patsubst tests/%.c,$(OUT)/tests/%,$(test_src))
 TESTS      ?= $(tests)
 
-.PHONY: all man check sim sim-exhaustive sim-bugs crash tests fuzz fuzz-programs model coverage differential hostile bit-flips check-systemd demo bench fairness install uninstall deps deps-ci deps-bench format help clean
+.PHONY: all man check sim sim-exhaustive sim-bugs crash tests fuzz fuzz-programs model coverage differential hostile bit-flips check-systemd deb check-deb demo bench fairness install uninstall deps deps-ci deps-bench deps-deb format help clean
 all: $(libraries) $(programs)
 
 # ---- what the build needs; installed by itself where it may ----
@@ -88,6 +88,8 @@ deps-ci:
 	@tools/deps.sh ci
 deps-bench:
 	@tools/deps.sh bench
+deps-deb:
+	@tools/deps.sh deb
 $(DEPS_OK): tools/deps.sh
 	@tools/deps.sh
 	@mkdir -p build && touch $@
@@ -285,6 +287,16 @@ uninstall:
 	rm -f $(mandir)/man3/libshale.3 $(mandir)/man3/shale_*.3 $(mandir)/man1/shalectl.1 $(mandir)/man1/shale-*.1 \
 		$(mandir)/man5/shaled.conf.5 $(mandir)/man8/shaled.8
 
+# ---- Debian packages ----
+
+# shaled, shale-tools, libshale0, libshale-dev, from the tracked files as they are now.
+deb: deps-deb
+	@tools/debian/build.sh build/deb
+
+# Looked at by lintian; installed, upgraded, removed and purged in a bare Debian in a container. Needs root and a mirror; else it says so.
+check-deb: deb
+	@tests/packages/run.sh build/deb
+
 # ---- keep ----
 
 format:
@@ -311,10 +323,12 @@ help:
 	@echo '  bench      shale beside its peers on this machine: JSON lines, ratios, a chart in build/bench (deps-bench first)'
 	@echo '  man        manual pages, where scdoc is installed'
 	@echo '  install    into PREFIX ($(PREFIX)), below DESTDIR, with units for systemd; uninstall takes it away'
+	@echo '  deb        Debian packages, in build/deb;  check-deb: lintian, and what installing, upgrading, removing and purging them does (root)'
 	@echo '  check-systemd  the installed service in a container with systemd as PID 1 (root only)'
 	@echo '  deps       installs the Debian packages, or prints the line that does; called by itself'
 	@echo '  deps-ci    the same for what CI checks beside the tests: fuzzers, models, valgrind, file systems'
 	@echo '  deps-bench the same for the engines that make bench compares with: RocksDB, LMDB, Redis'
+	@echo '  deps-deb   the same for building and trying out the Debian packages'
 	@echo '  format     clang-format over every .c (headers are laid out by hand);  clean: removes build/'
 	@echo 'variables'
 	@echo '  BUILD=release|debug|asan|tsan|coverage   OUT=folder   WERROR=1   V=1 (whole commands)   CC, CFLAGS, LDFLAGS'

@@ -1,6 +1,7 @@
 #!/bin/sh
 # Brings Debian packages. deps.sh: those that building and testing shale need; deps.sh ci: also those of the checks that CI runs
-# beside them (fuzzers, models, valgrind, real file systems, …); deps.sh bench: the engines to compare with. Silent when nothing is missing.
+# beside them (fuzzers, models, valgrind, real file systems, …); deps.sh bench: the engines to compare with; deps.sh deb: what
+# building and trying out the Debian packages takes. Silent when nothing is missing.
 set -eu
 packages="gcc make libc6-dev pkg-config liburing-dev libjemalloc-dev libzstd-dev libsnappy-dev libisal-dev
  libinih-dev libsystemd-dev libsmartcols-dev libjansson-dev check libsubunit-dev libleveldb-dev"
@@ -8,7 +9,8 @@ case "${1:-}" in
 "") ;;
 ci) packages="$packages clang clang-format g++ scdoc mandoc spin valgrind e2fsprogs xfsprogs gcovr systemd systemd-container dbus" ;;
 bench) packages="$packages librocksdb-dev liblmdb-dev libhiredis-dev redis-server" ;;
-*) echo "usage: deps.sh [ci|bench]" >&2 && exit 2 ;;
+deb) packages="$packages debhelper dpkg-dev po-debconf fakeroot lintian debootstrap scdoc systemd-container" ;;
+*) echo "usage: deps.sh [ci|bench|deb]" >&2 && exit 2 ;;
 esac
 
 if ! command -v dpkg-query >/dev/null 2>&1 || ! command -v apt-get >/dev/null 2>&1; then

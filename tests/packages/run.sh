@@ -1,0 +1,267 @@
+#!/bin/bash
+# run.sh FOLDER: the packages that make deb has made in FOLDER, looked at by lintian and installed, upgraded, removed and purged in a bare Debian
+# that systemd has booted in a container (systemd-nspawn). That Debian (debootstrap, kept in FOLDER/base) has nothing that the packages do not ask
+# for; an overlay takes what changes. One line for each case; at last "N passed, M failed". A minute; the first time some two more.
+set -u
+cd "$(dirname "$0")/../.." || exit 1
+debs=$(cd "$1" && pwd) || exit 1
+# Of the Debian for which packages are built.
+suite=bookworm
+skip() {
+	echo "packages: skipped: $1"
+	echo "$passed passed, $failed failed"
+	[ "$failed" = 0 ]
+	exit
+}
+passed=0 failed=0 why=""
+temporary=$(mktemp -d "${TMPDIR:-/tmp}/shale-packages.XXXXXX")
+root=$temporary/root nspawn="" leader=""
+# Each step whatever the one before said; what a mount still holds is let go when its last user ends.
+clean_up() {
+	if [ -n "$nspawn" ] && kill -0 "$nspawn" 2>/dev/null; then
+		kill -TERM "$nspawn" 2>/dev/null
+		for _ in $(seq 100); do kill -0 "$nspawn" 2>/dev/null || break; sleep 0.1; done
+		[ -z "$leader" ] || kill -KILL "$leader" 2>/dev/null
+		kill -KILL "$nspawn" 2>/dev/null
+		wait "$nspawn" 2>/dev/null
+	fi
+	mountpoint -q "$root" && umount -l "$root"
+	mountpoint -q "$temporary/mount" && umount -l "$temporary/mount"
+	rm -rf --one-file-system "$temporary"
+}
+trap clean_up EXIT
+trap 'exit 130' INT TERM HUP
+
+# ---- words ----
+
+must() {
+	local out
+	out=$("$@" 2>&1) || { why="$*: $(tail -c 800 <<<"$out")"; return 1; }
+}
+must_not() {
+	local out
+	! out=$("$@" 2>&1) || { why="succeeded: $*: $(tail -c 800 <<<"$out")"; return 1; }
+}
+# says TEXT COMMAND…: it succeeds, and its output, of both kinds, has TEXT in it.
+says() {
+	local text=$1 out
+	shift
+	out=$("$@" 2>&1) && [[ $out == *"$text"* ]] || { why="$*: $(tail -c 800 <<<"$out")"; return 1; }
+}
+check() { # NAME FUNCTION
+	local start=$SECONDS
+	why=""
+	if "$2"; then
+		passed=$((passed + 1))
+		echo "ok      $1 ($((SECONDS - start)) s)"
+	else
+		failed=$((failed + 1))
+		echo "FAILED  $1: $why"
+	fi
+}
+in_container() {
+	nsenter -t "$leader" -a env -i PATH=/usr/sbin:/usr/bin:/sbin:/bin HOME=/root LC_ALL=C.UTF-8 DEBIAN_FRONTEND=noninteractive "$@"
+}
+as() { # USER COMMAND…
+	local user=$1
+	shift
+	in_container setpriv --reuid "$user" --regid "$user" --init-groups "$@"
+}
+until_true() { # SECONDS COMMAND…
+	local end=$((SECONDS + $1))
+	shift
+	until "$@" >/dev/null 2>&1; do
+		[ $SECONDS -lt $end ] || return 1
+		sleep 0.1
+	done
+}
+apt() { in_container apt-get -y -q=2 --no-install-recommends -o Dpkg::Use-Pty=0 "$@"; }
+is_active() { in_container systemctl is-active -q "$1"; }
+mainpid() { in_container systemctl show -P MainPID "$1"; }
+daemon_left() { in_container sh -c 'grep -sx shaled /proc/[0-9]*/comm'; }
+file() { echo "$debs/$1"_*.deb; }
+
+# ---- without a container ----
+
+complete() {
+	local package
+	for package in shaled shale-tools libshale0 libshale-dev shaled-dbgsym shale-tools-dbgsym libshale0-dbgsym; do
+		must test -f "$(file $package)" || return 1
+	done
+}
+# What somebody looks for, where he looks for it.
+contents() {
+	local package path
+	while read -r package path; do
+		dpkg-deb -c "$(file "$package")" | awk '{ print $6 }' | grep -qx "\./$path" || { why="$package has no $path"; return 1; }
+	done <<-'LIST'
+		shaled usr/bin/shaled
+		shaled etc/shale/shaled.conf
+		shaled lib/systemd/system/shaled@\?.service
+		shaled lib/systemd/system/shaled.socket
+		shaled usr/share/man/man8/shaled.8.gz
+		shaled usr/share/man/man5/shaled.conf.5.gz
+		shale-tools usr/bin/shalectl
+		shale-tools usr/bin/shale-run
+		shale-tools usr/bin/shale-bench
+		shale-tools usr/share/bash-completion/completions/shalectl
+		shale-tools usr/share/man/man1/shalectl.1.gz
+		shale-tools usr/share/man/man1/shale-run.1.gz
+		libshale0 usr/lib/[^/]*/libshale.so.0
+		libshale-dev usr/include/shale.h
+		libshale-dev usr/lib/[^/]*/pkgconfig/shale.pc
+		libshale-dev usr/share/man/man3/shale_get.3.gz
+		libshale-dev usr/share/doc/libshale-dev/examples/hello.c
+	LIST
+}
+confdaemon_left() { in_container sh -c 'grep -sx shaled /proc/[0-9]*/comm'; }
+file() {
+	says /etc/shale/shaled.conf dpkg-deb -I "$(file shaled)" conffiles
+}
+linted() {
+	must lintian --allow-root --fail-on error,warning --tag-display-limit 0 "$debs"/*.changes
+}
+# tools/deps.sh brings to a machine what debian/control asks of one that builds packages.
+dependencies() {
+	local package
+	for package in $(sed -n '/^packages="/,/"$/{s/packages=//;s/"//g;p}' tools/deps.sh); do
+		case $package in gcc | make | libc6-dev) continue ;; esac # of every such machine
+		sed -n '/^Build-Depends/,/^Standards/p' tools/debian/control | grep -qw -- "$package" || { why="Build-Depends lacks $package"; return 1; }
+	done
+}
+# For what nobody has heard of there is no package.
+small_library() {
+	says "Depends: libc6 " sh -c "dpkg-deb -I '$(file libshale0)' | grep '^ Depends' | grep -v ,"
+}
+
+check "four packages, and their debug symbols" complete
+check "what belongs into each" contents
+check "the configuration is a conffile" conffile
+check "libshale0 needs the C library alone" small_library
+check "Build-Depends and tools/deps.sh agree" dependencies
+if command -v lintian >/dev/null; then
+	check "lintian: no error and no warning" linted
+fi
+
+# ---- the container ----
+
+[ "$(id -u)" = 0 ] || skip "to install them this needs root"
+for program in systemd-nspawn debootstrap nsenter; do
+	command -v $program >/dev/null || skip "there is no $program (tools/deps.sh deb brings it)"
+done
+mirror=$(apt-get indextargets --format '$(REPO_URI) $(RELEASE)' 'Created-By: Packages' 2>/dev/null | sed -n "s,/* $suite\$,,p" | head -1)
+if [ ! -e "$debs/base.ok" ]; then
+	rm -rf --one-file-system "$debs/base"
+	debootstrap --variant=minbase --include=systemd,systemd-sysv,dbus,debconf-utils $suite "$debs/base" "${mirror:-http://deb.debian.org/debian}" \
+		>"$debs/debootstrap.log" 2>&1 || skip "no $suite could be fetched: $(tail -1 "$debs/debootstrap.log")"
+	touch "$debs/base.ok"
+fi
+# A tmpfs holds what changes: an overlay cannot lie on another one, as /tmp may.
+mkdir "$temporary/mount" "$root"
+mount -t tmpfs -o mode=755 shale-packages "$temporary/mount" || skip "nothing can be mounted here"
+mkdir "$temporary/mount/upper" "$temporary/mount/work"
+mount -t overlay overlay -o "lowerdir=$debs/base,upperdir=$temporary/mount/upper,workdir=$temporary/mount/work" "$root" ||
+	skip "there is no overlay file system here"
+mkdir "$root/debs"
+for package in shaled shale-tools libshale0 libshale-dev; do cp "$(file $package)" "$root/debs/$package.deb"; done
+# By which way this machine gets at packages, that one does.
+cp /etc/apt/apt.conf.d/*proxy* "$root/etc/apt/apt.conf.d/" 2>/dev/null
+systemd-nspawn -q -D "$root" --register=no --keep-unit -M "shale-packages-$$" -b --link-journal=no >"$temporary/console.log" 2>&1 </dev/null &
+nspawn=$!
+booted() {
+	leader=$(pgrep -P "$nspawn" | head -1)
+	[ -n "$leader" ] && in_container systemctl is-active -q multi-user.target
+}
+until_true 60 booted || skip "systemd does not start in a container here: $(tail -2 "$temporary/console.log")"
+until_true 30 apt update || skip "the container gets no lists of packages"
+
+# ---- with it ----
+
+installs() {
+	must apt install /debs/shaled.deb /debs/shale-tools.deb /debs/libshale0.deb /debs/libshale-dev.deb
+}
+runs() {
+	must is_active shaled.service && must in_container systemctl is-enabled -q shaled.service shaled.socket &&
+		must in_container systemctl stop shaled.socket shaled.service && must_not is_active shaled.service &&
+		must in_container systemctl start shaled && must is_active shaled.service && must in_container shalectl status &&
+		must test "$(in_container stat -c '%U %a' /var/lib/shale/default)" = "shale 700"
+}
+member() {
+	must in_container useradd -m -G shale alice && must as alice shalectl put fruit apple &&
+		must test "$(as alice shalectl get fruit)" = apple
+}
+outsider() {
+	must in_container useradd -m bob && must_not as bob shalectl get fruit
+}
+private() { # a database of his own needs no service, no group and no root
+	says "$(printf 'a\tb')" as bob shale-run -- sh -c 'shalectl put a b && shalectl scan'
+}
+# Built here, against what is in the packages, for that machine has no compiler; run there.
+program() {
+	local sdk=$temporary/sdk
+	mkdir "$sdk" && must dpkg -x "$(file libshale-dev)" "$sdk" && must dpkg -x "$(file libshale0)" "$sdk" &&
+		must sh -c "PKG_CONFIG_LIBDIR=\$(echo $sdk/usr/lib/*/pkgconfig) PKG_CONFIG_SYSROOT_DIR=$sdk; export PKG_CONFIG_LIBDIR PKG_CONFIG_SYSROOT_DIR
+			gcc $sdk/usr/share/doc/libshale-dev/examples/hello.c \$(pkg-config --cflags --libs shale) -o $root/usr/bin/hello" &&
+		must as alice hello
+}
+documents() {
+	must in_container bash -n /usr/share/bash-completion/completions/shalectl &&
+		must in_container systemd-analyze verify --man=no /lib/systemd/system/shaled.service /lib/systemd/system/shaled.socket
+}
+instance() {
+	must in_container systemctl enable --now shaled@orders.socket shaled@orders.service &&
+		must in_container env SHALE_SOCKET=/run/shale/orders.sock shalectl put order one
+}
+# A later package: new processes for all databases; a changed conffile stays as the administrator left it; what was in the database is there.
+upgrade() {
+	local tree=$temporary/later main other
+	main=$(mainpid shaled.service) other=$(mainpid shaled@orders.service)
+	must dpkg-deb -R "$(file shaled)" "$tree" && sed -i 's/^Version: .*/&+later/' "$tree/DEBIAN/control" &&
+		must dpkg-deb -b "$tree" "$root/debs/later.deb" && printf '\n[engine]\nblock_cache = 32M\n' >>"$root/etc/shale/shaled.conf" &&
+		must apt install /debs/later.deb && must is_active shaled.service && must is_active shaled.socket && must is_active shaled@orders.service &&
+		must test "$(mainpid shaled.service)" != "$main" && must test "$(mainpid shaled@orders.service)" != "$other" &&
+		must grep -q 'block_cache = 32M' "$root/etc/shale/shaled.conf" && must test "$(as alice shalectl get fruit)" = apple
+}
+removes() {
+	must apt remove shaled && must_not daemon_left && must test -z "$(in_container ls /dev/shm)" &&
+		must test -f "$root/var/lib/shale/default/CURRENT" && must test -f "$root/etc/shale/shaled.conf" && must_not in_container test -e /usr/bin/shaled
+}
+comes_back() {
+	must apt install /debs/shaled.deb && must is_active shaled.service && must test "$(as alice shalectl get fruit)" = apple &&
+		must in_container systemctl start shaled@orders.service &&
+		must test "$(in_container env SHALE_SOCKET=/run/shale/orders.sock shalectl get order)" = one
+}
+purges() {
+	says '/var/lib/shale is kept' apt purge shaled && must test -f "$root/var/lib/shale/default/CURRENT" &&
+		must_not test -e "$root/etc/shale/shaled.conf" && must_not daemon_left && must in_container id shale
+}
+purges_data() {
+	must in_container sh -c 'echo shaled shaled/purge-data boolean true | debconf-set-selections' && must apt purge shaled &&
+		must_not test -e "$root/var/lib/shale" && must test -z "$(in_container debconf-show shaled)"
+}
+starts_anew() {
+	must apt install /debs/shaled.deb && must is_active shaled.service && must_not as alice shalectl get fruit
+}
+goes() {
+	must apt purge shaled shale-tools libshale0 libshale-dev &&
+		must test -z "$(cd "$root" && find usr lib/systemd etc -xdev -name '*shale*' ! -name hello)"
+}
+
+check "installed in a bare system with what they depend on" installs
+check "systemctl start shaled gives a running service" runs
+check "a member of the group shale puts and gets" member
+check "another user may not" outsider
+check "shale-run, as anybody" private
+check "a C program, built with pkg-config" program
+check "units and completion are in order" documents
+check "a second database by the template" instance
+check "an upgrade restarts both, and keeps settings and data" upgrade
+check "removal stops all, and keeps the data" removes
+check "a new installation finds the data" comes_back
+check "a purge that nobody answers keeps the data, and says so" purges
+check "a new installation finds them still" comes_back
+check "a purge deletes them when it was told so" purges_data
+check "a new installation begins anew" starts_anew
+check "nothing is left of the packages' files" goes
+echo "$passed passed, $failed failed"
+[ "$failed" = 0 ]
