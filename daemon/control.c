@@ -61,6 +61,23 @@ static void close_fd(int *fd)
 
 /* ---- refusing ---- */
 
+static enum region_refusal refusal(int status)
+{
+	switch (status) {
+	case -EACCES:
+		return REGION_REFUSED_ACCESS;
+	case -EUSERS:
+	case -EDQUOT:
+		return REGION_REFUSED_QUOTA;
+	case -EPROTO:
+	case -SHALE_EABI:
+	case -SHALE_ENOTSHALE:
+		return REGION_REFUSED_PROTOCOL;
+	default:
+		return REGION_REFUSED_OTHER;
+	}
+}
+
 static void refuse(struct control *c, int socket, const struct ucred *peer, int status, const char *text)
 {
 	struct welcome w = {.magic = WELCOME_MAGIC,
@@ -71,6 +88,9 @@ static void refuse(struct control *c, int socket, const struct ucred *peer, int 
 
 	snprintf(w.text, sizeof(w.text), "%s", text);
 	handshake_send(socket, &w, NULL, 0); /* a peer that does not listen needs no words */
+	atomic_fetch_add_explicit(&c->service->refused[refusal(status)], 1, memory_order_relaxed);
+	event_tell(&c->service->events, REGION_EVENT_REFUSED, LOG_NOTICE, "refused process %ld (user %ld): %s",
+		   (long)peer->pid, (long)peer->uid, text);
 	log_braked(&c->refused_brake, monotonic_ns(), LOG_NOTICE, "refused process %ld (user %ld): %s", (long)peer->pid,
 		   (long)peer->uid, text);
 }

@@ -8,6 +8,7 @@
 #include <sys/resource.h>
 
 #include "daemon/control.h"
+#include "daemon/gauges.h"
 #include "daemon/listen.h"
 #include "daemon/log.h"
 #include "daemon/notify.h"
@@ -34,6 +35,7 @@ struct house {
 	struct engine *engine;
 	struct engine_recovery recovery;
 	struct region region;
+	struct gauges gauges;
 	struct workers workers;
 	struct service service;
 	struct control control;
@@ -189,6 +191,12 @@ static int open_to_clients(struct house *h, struct err_info *err)
 	if (rc < 0)
 		return rc;
 	h->serving = true;
+	h->gauges.dirfd = io_env_dirfd(h->env);
+	h->gauges.workers = &h->workers;
+	h->service.gauges = h->workers.gauges = &h->gauges;
+	gauges_measure(&h->gauges);
+	event_tell(&h->service.events, REGION_EVENT_STARTED, LOG_NOTICE, "shaled " SHALE_VERSION " (process %ld) by %s%s%s",
+		   (long)getpid(), h->env->backend, *h->env->reason ? ": " : "", h->env->reason);
 	stats_init(&h->service, &h->recovery, h->env);
 	atomic_store_explicit(&h->region.header->last_sequence, engine_last_sequence(h->engine), memory_order_release);
 	stats_publish(&h->service);
@@ -201,7 +209,7 @@ static int open_to_clients(struct house *h, struct err_info *err)
 	return rc;
 }
 
-static void announce(const struct house *h)
+static void announce(struct house *h)
 {
 	const struct engine_recovery *r = &h->recovery;
 	char how[192];
@@ -217,6 +225,8 @@ static void announce(const struct house *h)
 		  "serving %s on %s%s (%s; %s; %u compaction worker%s)", h->database, h->socket,
 		  h->control.passed ? ", which the supervisor made" : "", h->env->backend, how,
 		  config_workers(h->config), config_workers(h->config) == 1 ? "" : "s");
+	event_tell(&h->service.events, REGION_EVENT_RECOVERED, *r->damage.text || r->dropped_bytes ? LOG_WARNING : LOG_NOTICE,
+		   "%s%s%s", how, *r->damage.text ? "; " : "", r->damage.text);
 	notify_ready();
 }
 
@@ -252,6 +262,8 @@ static int end(struct house *h, int rc, struct err_info *err)
 	control_stop(&h->control);
 	closed = close_database(h, failed, rc == 0 ? err : NULL);
 	if (h->serving) {
+		event_tell(&h->service.events, REGION_EVENT_STOPPED, failed ? LOG_ERR : LOG_NOTICE,
+			   failed ? "ended by a failure" : rc < 0 || closed ? "ended, not cleanly" : "ended cleanly");
 		service_fini(&h->service);
 		if (!failed) /* a failed one keeps that state: clients look there for the reason */
 			atomic_store_explicit(&h->region.header->state, REGION_STOPPED, memory_order_release);

@@ -177,6 +177,9 @@ static void op_kick(struct service *svc, struct request *r)
 	log_line(LOG_NOTICE, "session of process %ld (%s, user %u) ended by process %ld (%s, user %u)",
 		 (long)other->pid, other->command, (unsigned)other->uid, (long)r->session->pid, r->session->command,
 		 (unsigned)uid);
+	event_tell(&svc->events, REGION_EVENT_KICKED, LOG_NOTICE, "session of process %ld (%s, user %u) ended by process %ld (%s, user %u)",
+		   (long)other->pid, other->command, (unsigned)other->uid, (long)r->session->pid, r->session->command,
+		   (unsigned)uid);
 	roster_kick(svc, other);
 	request_complete(svc, r, 0, 0);
 }

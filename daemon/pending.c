@@ -1,5 +1,6 @@
 #include "daemon/pending.h"
 
+#include "daemon/meter.h"
 #include "daemon/reads.h"
 #include "daemon/shares.h"
 #include "daemon/writes.h"
@@ -49,6 +50,7 @@ static void answer(struct service *svc, struct request *r, int32_t res, uint32_t
 		/* It waited, so its client may have been parked meanwhile; it will likely ask again soon. */
 		session_activate(svc, s);
 	}
+	meter_done(svc, r, res);
 	if (unlikely(ring_cq_push(&s->ring, &cqe) < 0)) {
 		/* ring_cq_room() kept a slot for it, so this is the client's doing. */
 		session_break(svc, s, "its completion index is out of bounds");
@@ -66,12 +68,14 @@ void pending_settle(struct service *svc, struct session *s)
 		if (list_empty(&svc->stalled)) {
 			svc->stall_retry_ns = svc->now_ns; /* to learn when it may go */
 			svc->stall_since_ns = svc->now_ns;
+			meter_stall_begun(svc);
 		}
 		list_push_back(&svc->stalled, &s->stalled_link);
 		svc->stalled_count++;
 	} else if (!due && in) {
 		list_remove(&s->stalled_link);
-		svc->stalled_count--;
+		if (--svc->stalled_count == 0)
+			meter_stall_ended(svc);
 	}
 }
 
@@ -121,6 +125,7 @@ void request_wait(struct service *svc, struct request *r, enum request_state sta
 				svc->next_deadline = r->sqe.deadline_ns;
 		}
 	}
+	meter_wait(svc, r, state);
 	was_stalled = r->state == REQUEST_STALLED && r->session;
 	list_remove(&r->link);
 	r->state = state;

@@ -160,7 +160,11 @@ static uint64_t expire(struct service *svc, struct session *s)
 	if (ended) {
 		s->ousted += ended;
 		stats_session(svc, s);
+		svc->stats.snapshots_ousted += ended;
 		svc->stats_changed = true;
+		event_tell(&svc->events, REGION_EVENT_OUSTED, LOG_NOTICE,
+			   "the lease of %u snapshot%s of process %ld (%s, user %u) is over", ended, ended == 1 ? "" : "s",
+			   (long)s->pid, s->command, (unsigned)s->uid);
 		log_braked(&svc->ousted_brake, svc->now_ns, LOG_NOTICE,
 			   "the lease of %u snapshot%s of process %ld (%s, user %u) is over", ended,
 			   ended == 1 ? "" : "s", (long)s->pid, s->command, (unsigned)s->uid);

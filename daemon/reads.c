@@ -6,6 +6,7 @@
  */
 #include "daemon/reads.h"
 
+#include "daemon/meter.h"
 #include "daemon/ops.h"
 #include "daemon/pending.h"
 #include "daemon/pins.h"
@@ -73,6 +74,7 @@ static int damage(struct service *svc, struct request *r, int rc)
 
 	if (rc != -SHALE_ECORRUPT && rc != -SHALE_EMISSING && rc != -EIO)
 		return rc;
+	event_tell(&svc->events, REGION_EVENT_DAMAGE, LOG_ERR, "a read failed: %s", why ? why->text : shale_strerror(rc));
 	log_braked(&svc->damage_brake, svc->now_ns, LOG_ERR,
 		   "a read failed: %s; `shalectl verify` tells all that is damaged",
 		   why ? why->text : shale_strerror(rc));
@@ -310,6 +312,7 @@ void read_multiget(struct service *svc, struct request *r)
 
 void read_again(struct service *svc, struct request *r)
 {
+	meter_resume(svc, r);
 	if (!r->session)
 		request_complete(svc, r, 0, 0); /* nobody waits for it any more */
 	else if (r->sqe.op == OP_GET)

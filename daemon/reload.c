@@ -28,6 +28,9 @@ static void heed_access(struct control *c)
 			continue;
 		log_line(LOG_NOTICE, "session of process %ld (%s, user %u) ended: the access lists changed",
 			 (long)s->pid, s->command, (unsigned)s->uid);
+		event_tell(&c->service->events, REGION_EVENT_KICKED, LOG_NOTICE,
+			   "session of process %ld (%s, user %u) ended: the access lists changed", (long)s->pid, s->command,
+			   (unsigned)s->uid);
 		control_hang_up(c, s);
 	}
 }
@@ -67,11 +70,15 @@ void control_reload(struct control *c)
 	rc = reload(c, &changed, &err);
 	if (rc < 0) {
 		log_line(LOG_ERR, "SIGHUP: nothing was changed: %s", err.text);
+		event_tell(&c->service->events, REGION_EVENT_RELOADED, LOG_ERR, "configuration not taken: %s", err.text);
 	} else {
 		heed_access(c);
 		log_event(&(struct log_about){.event = EVENT_RELOADED}, LOG_NOTICE,
 			  "SIGHUP: configuration read again, %d setting%s changed", changed, changed == 1 ? "" : "s");
 	}
+	if (rc == 0)
+		event_tell(&c->service->events, REGION_EVENT_RELOADED, LOG_NOTICE,
+			   "configuration read again, %d setting%s changed", changed, changed == 1 ? "" : "s");
 	notify_ready();
 	c->notifier.told_ns = 0; /* STATUS is to say how many sessions there are again */
 	c->notifier.sessions = 0;

@@ -85,6 +85,7 @@ struct request *request_get(struct request_pool *pool, struct session *s, const 
 	r->delay = 0;
 	r->flags = 0;
 	r->taken_ns = 0;
+	r->part = REGION_PARTS;
 	r->sequence = 0;
 	return r;
 }

@@ -40,7 +40,9 @@ struct request {
 	enum request_state state;
 	uint16_t delay;	   /* DELAY_… so far */
 	uint16_t flags;	   /* CQE_… */
+	uint8_t part;	   /* enum region_part: what it waits for now; REGION_PARTS: nothing that is metered */
 	uint64_t taken_ns; /* when it first had to wait */
+	uint64_t part_ns;  /* since when it waits for `part` */
 	uint64_t sequence; /* for the completion: read at, or written as */
 	uint64_t position; /* SYNCING: in the WAL */
 	uint64_t ticket;   /* JOB */

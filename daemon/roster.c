@@ -4,6 +4,7 @@
 #include "daemon/pins.h"
 #include "daemon/stats.h"
 #include "daemon/turns.h"
+#include "shm/probe.h"
 #include "shm/sigbus.h"
 
 /* How long a client that does not read its completions is left alone. */
@@ -125,6 +126,7 @@ void session_end(struct service *svc, struct session *s)
 		sigbus_guard_remove(s->guard);
 	s->guard = -1;
 	svc->session_count--;
+	PROBE2(session__close, s->id, s->operations);
 	svc->stats_changed = true;
 	if (s->bell_armed)
 		io_cancel(svc->queue, &s->bell); /* refused: roster_let_go() asks again */
@@ -138,6 +140,8 @@ void session_break(struct service *svc, struct session *s, const char *why)
 	svc->stats.sessions_broken++;
 	log_braked(&svc->broken_brake, svc->now_ns, LOG_WARNING, "session of process %ld (%s, user %u) ended: %s",
 		   (long)s->pid, s->command, (unsigned)s->uid, why);
+	event_tell(&svc->events, REGION_EVENT_BROKEN, LOG_WARNING, "session of process %ld (%s, user %u) ended: %s", (long)s->pid,
+		   s->command, (unsigned)s->uid, why);
 	session_tell(s, CHANNEL_BROKEN);
 	session_end(svc, s);
 	tell_control(svc, s, SESSION_BROKEN);
@@ -198,6 +202,7 @@ static void adopt(struct service *svc, struct session *s)
 	turns_join(svc, s);
 	svc->session_count++;
 	svc->stats.sessions_ever++;
+	PROBE3(session__open, s->id, s->pid, s->uid);
 	svc->stats_changed = true;
 	s->guard = sigbus_guard_add(s->channel.base, s->channel.size);
 	if (s->guard < 0) {

@@ -23,6 +23,7 @@
 #include <sys/eventfd.h>
 #include <unistd.h>
 
+#include "daemon/meter.h"
 #include "daemon/pending.h"
 #include "daemon/pins.h"
 #include "daemon/reads.h"
@@ -140,13 +141,18 @@ static void check_engine(struct service *svc)
 		log_event(&(struct log_about){.event = EVENT_DISK_FULL}, LOG_ERR,
 			  "%s; background work waits and is tried again each second", err.text);
 		svc->retry_ns = svc->now_ns + RETRY_NS;
+		event_tell(&svc->events, REGION_EVENT_PAUSED, LOG_ERR, "background work waits: %s", err.text);
 	} else if (!rc && svc->paused) {
 		log_event(&(struct log_about){.event = EVENT_DISK_ROOM}, LOG_NOTICE, "background work goes on again");
+		event_tell(&svc->events, REGION_EVENT_RESUMED, LOG_NOTICE, "background work goes on again");
 	}
 	svc->paused = heals(rc);
 	if (!svc->set_aside && !svc->paused)
 		svc->retry_ns = svc->now_ns + svc->set_aside_every_ns;
 	svc->set_aside = engine_set_aside(svc->engine);
+	if (engine_set_aside(svc->engine) && !svc->set_aside)
+		event_tell(&svc->events, REGION_EVENT_SET_ASIDE, LOG_ERR,
+			   "a compaction is set aside: its tables cannot be read; shalectl verify tells which");
 	if (rc < 0 && !svc->paused)
 		service_fail(svc, rc);
 }
@@ -224,6 +230,8 @@ static unsigned pass(struct service *svc)
 		work += n;
 	}
 	show_completions(svc);
+	if (unlikely(!list_empty(&svc->stalled)))
+		meter_stall_goes_on(svc);
 	if (!svc->failed) {
 		int rc = engine_pump(svc->engine, false);
 
@@ -345,6 +353,7 @@ void service_fail(struct service *svc, int rc)
 	/* Release: the words before the state that tells to read them. */
 	atomic_store_explicit(&svc->region->header->state, REGION_FAILED, memory_order_release);
 	pending_fail(svc, -SHALE_EFAILED);
+	event_tell(&svc->events, REGION_EVENT_FAILED, LOG_ERR, "nothing is written any more: %s", err.text);
 	begin_closing(svc);
 }
 
@@ -376,6 +385,8 @@ static void begin_closing(struct service *svc)
 		atomic_store_explicit(&svc->region->header->state, REGION_STOPPING, memory_order_release);
 	each_session(svc, announce_end);
 }
+	event_tell(&svc->events, REGION_EVENT_STOPPING, LOG_NOTICE, "ending; %u session%s open", svc->session_count,
+		   svc->session_count == 1 ? " is" : "s are");
 
 /* Whether the client may still expect something of us. */
 static bool owed(struct session *s)
@@ -428,16 +439,21 @@ static void end_all(struct service *svc)
 
 int service_run(struct service *svc)
 {
-	uint64_t idle_since = 0, beats = 0;
+	uint64_t idle_since = 0, beats = 0, before;
+	bool worked = false;
 
 	io_submit(svc->queue, &svc->event_req);
 	atomic_store_explicit(&svc->region->header->state, REGION_SERVING, memory_order_release);
 	for (;;) {
 		svc->now_ns = monotonic_ns();
 		atomic_store_explicit(&svc->beats, ++beats, memory_order_relaxed);
-		if (pass(svc)) {
+		worked = pass(svc) > 0;
+		if (worked) {
 			if (idle_since)
+		before = svc->now_ns;
 				spinner_hit(&svc->spinner, svc->now_ns - idle_since);
+		if (worked)
+			meter_pass(svc, svc->now_ns - before);
 			idle_since = 0;
 		} else if (svc->closing && (all_answered(svc) || svc->now_ns >= svc->closing_until_ns)) {
 			break;
@@ -478,6 +494,7 @@ int service_init(struct service *svc, const struct config *config, struct engine
 	mailbox_init(&svc->outbox);
 	request_pool_init(&svc->pool, svc, engine_read_shared(engine));
 	svc->event = eventfd(0, EFD_CLOEXEC);
+	events_init(&svc->events, region);
 	svc->outbox_event = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
 	if (svc->event < 0 || svc->outbox_event < 0) {
 		int rc = err_set(err, -errno, "no event descriptor: %s", shale_strerror(-errno));
@@ -509,3 +526,4 @@ void service_fini(struct service *svc)
 	mailbox_fini(&svc->inbox);
 	mailbox_fini(&svc->outbox);
 }
+	events_fini(&svc->events);

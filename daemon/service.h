@@ -3,12 +3,14 @@
  *
  * Everything here is the service thread's own, except what a line says otherwise. daemon/README.md tells what one pass of the
  * loop does; service.c is the loop, roster.c keeps the sessions, turns.c chooses among them, ops.c, reads.c, writes.c and pins.c execute requests, pending.c
- * keeps those that wait, shares.c chooses among writes.
+ * keeps those that wait, shares.c chooses among writes;
+ * meter.c tells how long it all takes.
  */
 #ifndef SHALE_DAEMON_SERVICE_H
 #define SHALE_DAEMON_SERVICE_H
 
 #include "daemon/config.h"
+#include "daemon/events.h"
 #include "daemon/log.h"
 #include "daemon/request.h"
 #include "daemon/session.h"
@@ -90,6 +92,13 @@ struct service {
 	bool set_aside;	   /* so does a compaction that could not read its tables */
 	uint64_t retry_ns; /* when to try either again */
 	uint64_t set_aside_every_ns; /* a minute; tests have less patience */
+
+	struct events events;		      /* any thread */
+	_Atomic uint64_t refused[REGION_REFUSALS]; /* the control thread's; relaxed: for the stats page */
+	struct gauges *gauges;		      /* borrowed; NULL in tests */
+	uint64_t quick[REGION_OPS];	      /* meter.c: answered in this pass without waiting */
+	uint64_t grouped_writes;	      /* stats.writes when the last group was counted */
+	bool stall_told;		      /* the present stall is an event */
 
 	struct region_stats stats; /* our own counters; the rest is filled in by stats_publish */
 	bool stats_changed;

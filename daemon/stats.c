@@ -2,7 +2,9 @@
 
 #include <stdio.h>
 
+#include "daemon/gauges.h"
 #include "engine/joblog.h"
+#include "shm/error.h"
 
 void stats_settings(struct service *svc)
 {
@@ -79,8 +81,6 @@ static void log_job(const struct job_record *r)
 {
 	const struct log_about about = {.job = r->id};
 
-	if (r->result < 0)
-		return;
 	if (r->kind == JOB_FLUSH)
 		log_event(&about, LOG_INFO,
 			  "job %llu: flushed %llu KiB of memtable into %llu KiB of level %u in %llu ms",
@@ -102,6 +102,21 @@ static void log_job(const struct job_record *r)
 			  compaction_reason_name(r->reason));
 }
 
+static void tell_failure(struct service *svc, const struct job_record *r)
+{
+	const char *what = r->kind == JOB_LOG	   ? "preparing the next log"
+			   : r->kind == JOB_FLUSH  ? "a flush"
+			   : r->kind == JOB_DELETE ? "a deletion of old files"
+						   : "background work";
+
+	if (r->kind == JOB_COMPACT)
+		event_tell(&svc->events, REGION_EVENT_JOB_FAILED, LOG_ERR, "job %llu: a compaction of levels %u and %u failed: %s",
+			   (unsigned long long)r->id, r->level, r->output_level, shale_strerror(r->result));
+	else
+		event_tell(&svc->events, REGION_EVENT_JOB_FAILED, LOG_ERR, "job %llu: %s failed: %s", (unsigned long long)r->id,
+			   what, shale_strerror(r->result));
+}
+
 /* @last: newest first. */
 static void log_jobs(struct service *svc, const struct job_record last[JOBLOG_KEEP])
 {
@@ -110,8 +125,12 @@ static void log_jobs(struct service *svc, const struct job_record last[JOBLOG_KE
 	while (n < JOBLOG_KEEP && last[n].id && last[n].id != svc->job_told)
 		n++;
 	svc->job_told = last[0].id;
-	while (n)
-		log_job(&last[--n]);
+	while (n--) {
+		if (last[n].result >= 0)
+			log_job(&last[n]);
+		else if (last[n].result != -ECANCELED)
+			tell_failure(svc, &last[n]);
+	}
 }
 
 static void fill_jobs(struct service *svc, const struct engine_stats *es)
@@ -167,6 +186,11 @@ static void fill_engine(struct region_stats *st, const struct engine_stats *es)
 	st->jobs_failed = es->jobs_failed;
 	st->wal_bytes = es->wal_bytes;
 	st->wal_syncs = es->wal_syncs;
+	st->wal_appended = es->wal_appended;
+	st->wal_drained = es->wal_drained;
+	st->wal_synced = es->wal_synced;
+	st->wal_ring = es->wal_ring;
+	st->wal_sync_times = es->wal_sync_times;
 	st->log_number = es->log_number;
 	st->manifest_number = es->manifest_number;
 	st->live_files = es->live_files;
@@ -221,6 +245,9 @@ void stats_publish(struct service *svc)
 	fill_engine(&svc->stats, &es);
 	fill_jobs(svc, &es);
 	fill_stalls(svc);
+	gauges_fill(svc->gauges, svc->now_ns, &svc->stats);
+	for (unsigned i = 0; i < REGION_REFUSALS; i++)
+		svc->stats.refused[i] = atomic_load_explicit(&svc->refused[i], memory_order_relaxed);
 	svc->stats.sessions = svc->session_count;
 	svc->stats.sessions_parked = svc->session_count - svc->active_count;
 	svc->stats.published_monotonic_ns = svc->now_ns;

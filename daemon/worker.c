@@ -8,6 +8,7 @@
 #include <sys/syscall.h>
 #include <unistd.h>
 
+#include "daemon/gauges.h"
 #include "shm/park.h"
 
 enum {
@@ -55,6 +56,8 @@ static void *work(void *arg)
 		uint32_t seen = atomic_load_explicit(&w->calls, memory_order_seq_cst);
 		struct job *job = engine_next_job(w->engine, me->kinds);
 
+		if (me->kinds & JOB_FLUSH && gauges_due(w->gauges))
+			gauges_measure(w->gauges);
 		if (job)
 			engine_run_job(w->engine, job, me->queue); /* a failure is recorded and logged by the engine */
 		else if (me->kinds & JOB_COMPACT && engine_survey(w->engine, me->queue))

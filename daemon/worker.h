@@ -11,6 +11,8 @@
 
 #include "engine/engine.h"
 
+struct gauges;
+
 struct worker {
 	struct workers *all;
 	pthread_t thread;
@@ -25,6 +27,7 @@ struct workers {
 	_Atomic uint32_t calls;	 /* futex word: +1 for each workers_wake() */
 	_Atomic uint32_t asleep; /* threads that wait on it */
 	_Atomic bool stop;
+	struct gauges *gauges; /* the flush worker looks at them when they are due; borrowed, NULL in tests */
 	struct worker *list;
 	unsigned count;
 };

@@ -20,7 +20,8 @@ static _Atomic uint64_t *row_words(const struct region *r, uint64_t number)
 	return (_Atomic uint64_t *)&r->events->row[number % REGION_EVENTS];
 }
 
-void region_add_event(struct region *r, enum region_event_kind kind, unsigned severity, uint64_t realtime_ns, const char *text)
+void region_add_event(struct region *r, enum region_event_kind kind, unsigned severity, uint64_t realtime_ns,
+		      const char *text)
 {
 	/* Relaxed: writers take turns. */
 	uint64_t number = atomic_load_explicit(&r->events->newest, memory_order_relaxed) + 1;
@@ -32,7 +33,8 @@ void region_add_event(struct region *r, enum region_event_kind kind, unsigned se
 	atomic_store_explicit(&words[0], 0, memory_order_relaxed);
 	for (unsigned i = 1; i < WORDS; i++)
 		/* Release: the number's going away before any new word. Pairs with the acquire in region_read_event(). */
-		atomic_store_explicit(&words[i], load_le64((const char *)&row + i * sizeof(uint64_t)), memory_order_release);
+		atomic_store_explicit(&words[i], load_le64((const char *)&row + i * sizeof(uint64_t)),
+				      memory_order_release);
 	/* Release, both: the row before its number, that before the count which sends readers there. */
 	atomic_store_explicit(&words[0], number, memory_order_release);
 	atomic_store_explicit(&r->events->newest, number, memory_order_release);
