@@ -140,8 +140,8 @@ static void check_engine(struct service *svc)
 	if (heals(rc) && !svc->paused) {
 		log_event(&(struct log_about){.event = EVENT_DISK_FULL}, LOG_ERR,
 			  "%s; background work waits and is tried again each second", err.text);
-		svc->retry_ns = svc->now_ns + RETRY_NS;
 		event_tell(&svc->events, REGION_EVENT_PAUSED, LOG_ERR, "background work waits: %s", err.text);
+		svc->retry_ns = svc->now_ns + RETRY_NS;
 	} else if (!rc && svc->paused) {
 		log_event(&(struct log_about){.event = EVENT_DISK_ROOM}, LOG_NOTICE, "background work goes on again");
 		event_tell(&svc->events, REGION_EVENT_RESUMED, LOG_NOTICE, "background work goes on again");
@@ -149,10 +149,10 @@ static void check_engine(struct service *svc)
 	svc->paused = heals(rc);
 	if (!svc->set_aside && !svc->paused)
 		svc->retry_ns = svc->now_ns + svc->set_aside_every_ns;
-	svc->set_aside = engine_set_aside(svc->engine);
 	if (engine_set_aside(svc->engine) && !svc->set_aside)
 		event_tell(&svc->events, REGION_EVENT_SET_ASIDE, LOG_ERR,
 			   "a compaction is set aside: its tables cannot be read; shalectl verify tells which");
+	svc->set_aside = engine_set_aside(svc->engine);
 	if (rc < 0 && !svc->paused)
 		service_fail(svc, rc);
 }
@@ -229,7 +229,6 @@ static unsigned pass(struct service *svc)
 		svc->stall_look = n > 0;
 		work += n;
 	}
-	show_completions(svc);
 	if (unlikely(!list_empty(&svc->stalled)))
 		meter_stall_goes_on(svc);
 	if (!svc->failed) {
@@ -349,11 +348,11 @@ void service_fail(struct service *svc, int rc)
 		snprintf(err.text, sizeof(err.text), "the I/O queue failed: %s", shale_strerror(rc));
 	log_line(LOG_ERR, "%s; the daemon ends, so that recovery decides what is on the disk", err.text);
 	tell_error(svc, err.text);
+	event_tell(&svc->events, REGION_EVENT_FAILED, LOG_ERR, "nothing is written any more: %s", err.text);
 	stats_publish(svc);
 	/* Release: the words before the state that tells to read them. */
 	atomic_store_explicit(&svc->region->header->state, REGION_FAILED, memory_order_release);
 	pending_fail(svc, -SHALE_EFAILED);
-	event_tell(&svc->events, REGION_EVENT_FAILED, LOG_ERR, "nothing is written any more: %s", err.text);
 	begin_closing(svc);
 }
 
@@ -381,12 +380,12 @@ static void begin_closing(struct service *svc)
 		return;
 	svc->closing = true;
 	svc->closing_until_ns = monotonic_ns() + CLOSING_MAX_NS;
+	event_tell(&svc->events, REGION_EVENT_STOPPING, LOG_NOTICE, "ending; %u session%s open", svc->session_count,
+		   svc->session_count == 1 ? " is" : "s are");
 	if (!svc->failed)
 		atomic_store_explicit(&svc->region->header->state, REGION_STOPPING, memory_order_release);
 	each_session(svc, announce_end);
 }
-	event_tell(&svc->events, REGION_EVENT_STOPPING, LOG_NOTICE, "ending; %u session%s open", svc->session_count,
-		   svc->session_count == 1 ? " is" : "s are");
 
 /* Whether the client may still expect something of us. */
 static bool owed(struct session *s)
@@ -445,15 +444,15 @@ int service_run(struct service *svc)
 	io_submit(svc->queue, &svc->event_req);
 	atomic_store_explicit(&svc->region->header->state, REGION_SERVING, memory_order_release);
 	for (;;) {
+		before = svc->now_ns;
 		svc->now_ns = monotonic_ns();
+		if (worked)
+			meter_pass(svc, svc->now_ns - before);
 		atomic_store_explicit(&svc->beats, ++beats, memory_order_relaxed);
 		worked = pass(svc) > 0;
 		if (worked) {
 			if (idle_since)
-		before = svc->now_ns;
 				spinner_hit(&svc->spinner, svc->now_ns - idle_since);
-		if (worked)
-			meter_pass(svc, svc->now_ns - before);
 			idle_since = 0;
 		} else if (svc->closing && (all_answered(svc) || svc->now_ns >= svc->closing_until_ns)) {
 			break;
@@ -490,11 +489,11 @@ int service_init(struct service *svc, const struct config *config, struct engine
 	svc->next_lease_ns = UINT64_MAX;
 	for (unsigned i = 0; i < ARRAY_SIZE(lists); i++)
 		list_init(lists[i]);
+	events_init(&svc->events, region);
 	mailbox_init(&svc->inbox);
 	mailbox_init(&svc->outbox);
 	request_pool_init(&svc->pool, svc, engine_read_shared(engine));
 	svc->event = eventfd(0, EFD_CLOEXEC);
-	events_init(&svc->events, region);
 	svc->outbox_event = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
 	if (svc->event < 0 || svc->outbox_event < 0) {
 		int rc = err_set(err, -errno, "no event descriptor: %s", shale_strerror(-errno));
@@ -523,7 +522,7 @@ void service_fini(struct service *svc)
 		close(svc->event);
 	if (svc->outbox_event >= 0)
 		close(svc->outbox_event);
+	events_fini(&svc->events);
 	mailbox_fini(&svc->inbox);
 	mailbox_fini(&svc->outbox);
 }
-	events_fini(&svc->events);
