@@ -143,8 +143,8 @@ static void check_engine(struct service *svc)
 		event_tell(&svc->events, REGION_EVENT_PAUSED, LOG_ERR, "background work waits: %s", err.text);
 		svc->retry_ns = svc->now_ns + RETRY_NS;
 	} else if (!rc && svc->paused) {
-		log_event(&(struct log_about){.event = EVENT_DISK_ROOM}, LOG_NOTICE, "background work goes on again");
 		event_tell(&svc->events, REGION_EVENT_RESUMED, LOG_NOTICE, "background work goes on again");
+		log_event(&(struct log_about){.event = EVENT_DISK_ROOM}, LOG_NOTICE, "background work goes on again");
 	}
 	svc->paused = heals(rc);
 	if (!svc->set_aside && !svc->paused)
@@ -231,6 +231,7 @@ static unsigned pass(struct service *svc)
 	}
 	if (unlikely(!list_empty(&svc->stalled)))
 		meter_stall_goes_on(svc);
+	show_completions(svc);
 	if (!svc->failed) {
 		int rc = engine_pump(svc->engine, false);
 
