@@ -49,7 +49,7 @@ DAEMON_LIBS := $(ENGINE_LIBS) -linih -lsystemd
 ifeq ($(BUILD),release)
 DAEMON_LIBS += -ljemalloc
 endif
-TOOL_LIBS_shalectl    := -lsmartcols -ljansson $(ENGINE_LIBS)
+TOOL_LIBS_shalectl    := -lsmartcols -ljansson -linih $(ENGINE_LIBS)
 TOOL_LIBS_demo        := -lleveldb
 TOOL_LIBS_shale-bench := -lleveldb -ljansson -lm $(DAEMON_LIBS)
 
@@ -126,8 +126,8 @@ $(OUT)/libshale.so: $(OUT)/libshale.so.$(SOVERSION)
 $(OUT)/shaled: $(OUT)/obj/daemon/main.o $(OUT)/libdaemon.a $(OUT)/libengine.a $(OUT)/libshm.a
 	$(call quiet,LD)$(CC) $(ALL_LDFLAGS) -o $@ $^ $(DAEMON_LIBS)
 
-# verify, repair and dump read files themselves: offline, with the engine's code.
-TOOL_PARTS_shalectl   := $(OUT)/libengine.a
+# verify, repair and dump read files themselves: offline, with the engine's code; config knows the daemon's settings.
+TOOL_PARTS_shalectl   := $(OUT)/libdaemon.a $(OUT)/libengine.a
 # The driver "engine" runs ours in the benchmark's own process.
 TOOL_PARTS_shale-bench := $(OUT)/libdaemon.a $(OUT)/libengine.a
 $(OUT)/obj/tools/shale-bench/%.o: ALL_CFLAGS += $(CPPFLAGS_shale-bench)

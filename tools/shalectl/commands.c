@@ -26,6 +26,13 @@ const struct command command_table[] = {
 	 "Kernel, io_uring, limits, file system, disk, shared memory, versions, what killed daemons left. Works with "
 	 "and without a "
 	 "running daemon. The exit code is 5 when there is a problem."},
+	{"config", "show|check [FILE]", "", "the settings in force and where they come from; what is wrong with a file",
+	 cmd_config,
+	 "show: of the running daemon, or those that FILE and FILE.d/ would give. check: every unknown key (with the "
+	 "one that was "
+	 "likely meant) and wrong value, with its line; FILE is /etc/shale/shaled.conf if none is given. The exit code "
+	 "is 5 when "
+	 "something is wrong."},
 	{"get", "KEY", "x", "print a value, byte for byte", cmd_get,
 	 "A newline follows only on a terminal. Without such a key the exit code is 4."},
 	{"put", "KEY VALUE", "y", "write a value; '-' takes it from standard input", cmd_put, NULL},

@@ -11,6 +11,7 @@
  *	                                       of these names, and stats
  *	top.c top_view.c screen.c              from the region, live
  *	doctor.c doctor_host.c doctor_space.c  what shaled needs of a machine
+ *	config.c                               settings, by the daemon's own code
  *	clients.c                              from the region, too: clients, snapshots
  *	kick.c                                 kick, through a session by hand
  *	dump.c dump_log.c                      one file, by the engine's code
@@ -73,6 +74,7 @@ int cmd_kick(struct ctl *ctl);
 int cmd_explain(struct ctl *ctl);
 int cmd_top(struct ctl *ctl);
 int cmd_doctor(struct ctl *ctl);
+int cmd_config(struct ctl *ctl);
 int cmd_dump(struct ctl *ctl);
 int cmd_repair(struct ctl *ctl);
 int cmd_verify(struct ctl *ctl);
