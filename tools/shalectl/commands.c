@@ -26,6 +26,15 @@ const struct command command_table[] = {
 	 "Kernel, io_uring, limits, file system, disk, shared memory, versions, what killed daemons left. Works with "
 	 "and without a "
 	 "running daemon. The exit code is 5 when there is a problem."},
+	{"events", "", "F", "what has happened lately; works while the daemon hangs, and after it was killed",
+	 cmd_events,
+	 "The last 128: starts, stalls, failed jobs, sessions ended or refused, a full disk. With --json an object a "
+	 "line. "
+	 "--follow goes on until the daemon ends (exit code 3)."},
+	{"metrics", "", "T", "every number for a monitoring system, as OpenMetrics", cmd_metrics,
+	 "From the stats page alone. Also of a daemon that was killed: shale_up is then 0. tools/grafana has a "
+	 "dashboard and "
+	 "alert rules."},
 	{"config", "show|check [FILE]", "", "the settings in force and where they come from; what is wrong with a file",
 	 cmd_config,
 	 "show: of the running daemon, or those that FILE and FILE.d/ would give. check: every unknown key (with the "
@@ -91,6 +100,9 @@ const struct option_row option_table[] = {
 	 "keep older values of keys whose newest entry may be lost: deleted data may come back"},
 	{'i', "interval", "SECONDS", OPTION_SECONDS, AT(interval_s), "time between two looks; default 1"},
 	{'1', "once", NULL, OPTION_TRUE, AT(once), "print one view, and end"},
+	{'F', "follow", NULL, OPTION_TRUE, AT(follow), "go on, and print what happens as it does"},
+	{'T', "text", NULL, OPTION_TRUE, AT(text),
+	 "Prometheus's older text format, as node_exporter's textfile collector reads it"},
 	{'S', "scdoc", NULL, OPTION_TRUE, AT(scdoc), "print the manual page's source, for scdoc"},
 };
 const size_t option_count = ARRAY_SIZE(option_table);

@@ -13,6 +13,7 @@
  *	doctor.c doctor_host.c doctor_space.c  what shaled needs of a machine
  *	config.c                               settings, by the daemon's own code
  *	clients.c                              from the region, too: clients, snapshots
+ *	events.c metrics.c metrics_table.c     from the region: recent events; all numbers as OpenMetrics
  *	kick.c                                 kick, through a session by hand
  *	dump.c dump_log.c                      one file, by the engine's code
  *	verify.c repair.c offline.c            a directory that nobody serves, by the engine's code; these need no daemon
@@ -47,7 +48,7 @@ struct ctl {
 	bool json;
 	unsigned timeout_ms;
 	/* options of single verbs */
-	bool sync, hex, reverse, keys_only, no_wait, has_level, yes, dry_run, keep_older, scdoc, once;
+	bool sync, hex, reverse, keys_only, no_wait, has_level, yes, dry_run, keep_older, scdoc, once, follow, text;
 	int level;
 	const char *from, *to, *prefix;
 	uint64_t limit, pid;
@@ -73,6 +74,8 @@ int cmd_snapshots(struct ctl *ctl);
 int cmd_kick(struct ctl *ctl);
 int cmd_explain(struct ctl *ctl);
 int cmd_top(struct ctl *ctl);
+int cmd_events(struct ctl *ctl);
+int cmd_metrics(struct ctl *ctl);
 int cmd_doctor(struct ctl *ctl);
 int cmd_config(struct ctl *ctl);
 int cmd_dump(struct ctl *ctl);
