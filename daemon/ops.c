@@ -12,6 +12,7 @@
 #include <stdlib.h>
 #include <unistd.h>
 
+#include "daemon/checkpoints.h"
 #include "daemon/pending.h"
 #include "daemon/pins.h"
 #include "daemon/reads.h"
@@ -253,6 +254,9 @@ void ops_execute(struct service *svc, struct session *s, const struct sqe *sqe)
 		break;
 	case OP_KICK:
 		op_kick(svc, r);
+		break;
+	case OP_CHECKPOINT:
+		checkpoint_begin(svc, r);
 		break;
 	case OP_COUNT:
 		break; /* violation() refused it */

@@ -1,9 +1,11 @@
 #include "daemon/pending.h"
 
+#include "daemon/checkpoints.h"
 #include "daemon/meter.h"
 #include "daemon/reads.h"
 #include "daemon/shares.h"
 #include "daemon/writes.h"
+#include "engine/checkpoint.h"
 #include "shm/error.h"
 
 enum {
@@ -142,7 +144,7 @@ void request_abandon(struct service *svc, struct request *r)
 	switch (r->state) {
 	case REQUEST_FETCHING: /* on_fetched() gives it back */
 		return;
-	case REQUEST_JOB: /* pending_check_jobs() takes a compaction's answer, so that the engine can forget it */
+	case REQUEST_JOB: /* pending_check_jobs() takes the answer of what goes on, so that the engine can forget it */
 		if (r->sqe.op == OP_FLUSH)
 			request_put(&svc->pool, r);
 		return;
@@ -264,16 +266,23 @@ unsigned pending_check_jobs(struct service *svc)
 		request_complete(svc, r, rc < 0 ? rc : 0, 0);
 		n++;
 	}
-	return n;
+	return n + checkpoints_check(svc);
 }
 
 /* ---- ends ---- */
 
 void pending_give_up(struct service *svc, struct request *r, int rc)
 {
-	if (r->state == REQUEST_JOB && r->sqe.op == OP_COMPACT && rc == -ECANCELED)
+	bool lasting = r->state == REQUEST_JOB && (r->sqe.op == OP_COMPACT || r->sqe.op == OP_CHECKPOINT);
+
+	if (lasting && rc == -ECANCELED && r->sqe.op == OP_CHECKPOINT) {
+		/* Its end, which is near, is worth waiting for: then the place is as it was. */
+		engine_checkpoint_cancel(svc->engine, r->ticket);
+		return;
+	}
+	if (lasting && rc == -ECANCELED)
 		engine_compact_cancel(svc->engine, r->ticket);
-	if (r->state == REQUEST_JOB && r->sqe.op == OP_COMPACT) {
+	if (lasting) {
 		struct request *rest; /* stays behind to take the ticket's answer */
 		struct sqe sqe = r->sqe;
 
@@ -281,7 +290,8 @@ void pending_give_up(struct service *svc, struct request *r, int rc)
 		if (rest) {
 			rest->ticket = r->ticket;
 			rest->owner = r->owner;
-			request_wait(svc, rest, REQUEST_JOB, &svc->compactions);
+			request_wait(svc, rest, REQUEST_JOB,
+				     sqe.op == OP_COMPACT ? &svc->compactions : &svc->checkpoints);
 		}
 	}
 	request_complete(svc, r, rc, 0);
@@ -327,6 +337,8 @@ void pending_fail(struct service *svc, int rc)
 		request_complete(svc, container_of(svc->flushes.next, struct request, link), rc, 0);
 	while (!list_empty(&svc->compactions))
 		request_complete(svc, container_of(svc->compactions.next, struct request, link), rc, 0);
+	while (!list_empty(&svc->checkpoints))
+		request_complete(svc, container_of(svc->checkpoints.next, struct request, link), rc, 0);
 	while (!list_empty(&svc->stalled)) { /* a session leaves the list with its last one */
 		struct session *s = container_of(svc->stalled.next, struct session, stalled_link);
 

@@ -474,7 +474,7 @@ int service_init(struct service *svc, const struct config *config, struct engine
 	struct list *lists[] = {&svc->active,	&svc->parked,	   &svc->clogged,     &svc->ending,    &svc->dirty,
 				&svc->ready,	&svc->stalled,	   &svc->syncing,     &svc->flushes,   &svc->timed,
 				&svc->underway, &svc->compactions, &svc->flushes_due, &svc->answering, &svc->users,
-				&svc->turns,	&svc->light,	   &svc->leased};
+				&svc->turns,	&svc->light,	   &svc->leased,      &svc->checkpoints};
 
 	memset(svc, 0, sizeof(*svc));
 	svc->config = config;

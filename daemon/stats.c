@@ -50,6 +50,7 @@ static struct region_job job_row(const struct job_record *r, uint64_t now_ns)
 		.kind = r->kind == JOB_LOG	? REGION_JOB_LOG
 			: r->kind == JOB_FLUSH	? REGION_JOB_FLUSH
 			: r->kind == JOB_DELETE ? REGION_JOB_DELETE
+			: r->kind == JOB_CHECKPOINT ? REGION_JOB_CHECKPOINT
 			: r->trivial		? REGION_JOB_MOVE
 						: REGION_JOB_COMPACT,
 		.reason = r->reason,

@@ -1,5 +1,6 @@
 /*
- * worker.h - the threads that run the engine's background jobs: one for flushes (and logs, and deletions), N for compactions.
+ * worker.h - the threads that run the engine's background jobs: one for flushes (and logs, and deletions), N for compactions, one for
+ * checkpoints.
  *
  * Each has an io_queue of its own. With nothing to do they sleep on a futex word that counts calls, without time-out.
  */
@@ -35,7 +36,7 @@ struct workers {
 /* Before the engine is opened, since it may call workers_wake() at once. */
 void workers_init(struct workers *w);
 
-/* Starts the flush worker and @compactors compaction workers. 0 or a negative code with words; then none runs. */
+/* Starts the flush worker, the backup worker and @compactors compaction workers. 0 or a negative code with words; then none runs. */
 int workers_start(struct workers *w, struct io_env *env, struct engine *engine, unsigned compactors,
 		  struct err_info *err);
 

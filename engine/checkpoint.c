@@ -707,6 +707,8 @@ int checkpoint_run(struct engine *e, struct job_note *note, struct io_queue *q, 
 	free(m.added);
 	if (rc == -ECANCELED)
 		err_set(err, rc, "cancelled; %s is as it was", c->path);
+	else if (rc < 0 && strncmp(err->text, c->path, strlen(c->path)) != 0)
+		err_prefix(err, "%s: ", c->path);
 	pthread_mutex_lock(&e->lock);
 	note->record.bytes_written = c->result.bytes_copied;
 	c->err = *err;

@@ -56,6 +56,7 @@ enum shm_op {
 	OP_MULTIGET = 10, /* in: le32 count, then length-prefixed keys. out: per key le32 res, le32 length, le64 sequence, value */
 	OP_CANCEL = 11,   /* sequence: the user_data of the request to cancel */
 	OP_KICK = 12,     /* sequence: the id of the session to end. For the daemon's own user and root */
+	OP_CHECKPOINT = 13, /* in: absolute path of the directory. out: struct checkpoint_answer, or words when it failed. As KICK, for whom */
 	OP_COUNT
 };
 
@@ -96,6 +97,15 @@ struct sqe {
  * newest", and no sequence number reaches this bit (LevelDB gives them 56).
  */
 #define SEQUENCE_EMPTY (UINT64_C(1) << 63)
+
+/* What a checkpoint holds, and how it came about. */
+struct checkpoint_answer {
+	uint64_t sequence;             /* everything up to this one, and nothing after it */
+	uint64_t tables, bytes;
+	uint64_t linked, copied, kept; /* tables; kept: from the checkpoint that was there before */
+	uint64_t bytes_written;        /* copies, and a table of what was in memory */
+	uint64_t removed;              /* files of the checkpoint that was there before */
+};
 
 enum { MULTIGET_MAX = 4096 }; /* keys in one request: each costs the daemon a read, and others wait meanwhile. More: -E2BIG */
 
@@ -276,6 +286,7 @@ enum region_job_kind {
 	REGION_JOB_COMPACT = 3, /* merges tables */
 	REGION_JOB_MOVE = 4,    /* moves a table to the next level without reading it */
 	REGION_JOB_DELETE = 5,  /* unlinks obsolete files */
+	REGION_JOB_CHECKPOINT = 6, /* copies the database elsewhere */
 };
 
 /* A background job, running or ended. */

@@ -1,0 +1,13 @@
+/* checkpoints.h - CHECKPOINT: who may ask, and what is answered. The service thread only; the work is a worker's (engine/checkpoint.h). */
+#ifndef SHALE_DAEMON_CHECKPOINTS_H
+#define SHALE_DAEMON_CHECKPOINTS_H
+
+#include "daemon/service.h"
+
+/* Completes @r, or makes it wait in service.checkpoints. */
+void checkpoint_begin(struct service *svc, struct request *r);
+
+/* Answers what has ended. Returns how many. */
+unsigned checkpoints_check(struct service *svc);
+
+#endif
