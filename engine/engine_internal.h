@@ -161,8 +161,8 @@ struct view *view_alloc(struct engine *e); /* empty, one reference; NULL: no mem
 void view_fill(struct view *v);		   /* under the lock: pins the present state */
 void view_install(struct engine *e,
 		  struct view *v); /* not under the lock: the cached view from now on; takes the reference */
-/* Replaces the cached view if it is old, so that it does not keep memtables and tables that nobody reads. */
-void view_refresh(struct engine *e);
+/* Replaces the cached view if it is old, so that it does not keep memtables and tables that nobody reads. Without @wait only if the lock is free. */
+void view_refresh(struct engine *e, bool wait);
 
 /* ---- engine.c ---- */
 

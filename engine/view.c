@@ -50,7 +50,7 @@ void view_install(struct engine *e, struct view *v)
 	view_unref(old);
 }
 
-void view_refresh(struct engine *e)
+void view_refresh(struct engine *e, bool wait)
 {
 	struct view *fresh;
 
@@ -60,8 +60,10 @@ void view_refresh(struct engine *e)
 	fresh = view_alloc(e);
 	if (!fresh)
 		return; /* the old one serves as well: it is complete */
-	/* A worker that holds the lock may have lost its core, on a busy machine for milliseconds: the next pass looks again. */
-	if (pthread_mutex_trylock(&e->lock)) {
+	/* A worker that holds the lock may have lost its core, on a busy machine for milliseconds: the next pass looks again, if there is one. */
+	if (wait) {
+		pthread_mutex_lock(&e->lock);
+	} else if (pthread_mutex_trylock(&e->lock)) {
 		view_unref(fresh);
 		return;
 	}
@@ -85,7 +87,7 @@ static void let_go(struct engine *e, struct memtable *m)
 
 struct view *engine_view(struct engine *e)
 {
-	view_refresh(e);
+	view_refresh(e, false);
 	e->view->refs++;
 	return e->view;
 }

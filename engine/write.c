@@ -243,6 +243,17 @@ static int take_large(struct engine *e, const void *batch, size_t size, uint64_t
 	return rc;
 }
 
+/* The same of a copy that is checked, but of too many records. */
+static int take_from_copy(struct engine *e, const unsigned char *copy, size_t size, uint64_t *sequence_out,
+			  uint64_t *position_out, uint16_t *why_out)
+{
+	int rc = take_large(e, copy, size, sequence_out, position_out, why_out);
+
+	if (copy == e->scratch)
+		scratch_trim(e);
+	return rc;
+}
+
 int engine_write(struct engine *e, const void *batch, size_t size, uint64_t *sequence_out, uint64_t *position_out,
 		 uint16_t *why_out)
 {
@@ -273,7 +284,7 @@ int engine_write(struct engine *e, const void *batch, size_t size, uint64_t *seq
 	if (unlikely(last + info.count > SEQUENCE_MAX))
 		return -EOVERFLOW;
 	if (unlikely(info.count > INSERT_MAX)) /* its place in the ring is not taken: nothing was committed */
-		return take_large(e, copy, size, sequence_out, position_out, why_out);
+		return take_from_copy(e, copy, size, sequence_out, position_out, why_out);
 	if (unlikely(!memtable_has_room(e->mem, info.count, info.key_bytes, info.value_bytes))) {
 		if (copy ==
 		    place) { /* its place is about to belong to the old log: the copy moves, the original is not read again */
@@ -359,7 +370,7 @@ int engine_pump(struct engine *e, bool eager)
 	/* Acquire: pairs with the release in manual.c. */
 	if (unlikely(atomic_load_explicit(&e->switch_wanted, memory_order_acquire)))
 		write_serve_switch(e);
-	view_refresh(e);
+	view_refresh(e, eager); /* before a sleep, for it may be long: an old view keeps a memtable and files */
 	return atomic_load_explicit(&e->failed, memory_order_relaxed);
 }
 

@@ -22,7 +22,7 @@
 
 #include "shm/layout.h" /* DELAY_… */
 
-/* Of the memtable's insertions in one engine_pump: about a millisecond. */
+/* Of the memtable's insertions in one engine_pump: about a millisecond, unless one value is larger than a slice; a record goes in whole. */
 enum { SLICE_RECORDS = 512, SLICE_BYTES = 1 << 20 };
 
 static void end(struct engine *e, int result)

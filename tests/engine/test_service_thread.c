@@ -1,4 +1,7 @@
 /* What the service thread must leave to workers: it answers everybody, so it neither maps, unmaps nor waits for a lock that a worker holds. */
+#include <semaphore.h>
+#include <unistd.h>
+
 #include "engine/engine_internal.h"
 #include "tests/engine/world.h"
 
@@ -108,4 +111,34 @@ START_TEST(view_waits_for_nobody)
 }
 END_TEST
 
-TEST_MAIN("service_thread", 30, memtables_come_and_go_by_jobs, large_batch_maps_its_own, view_waits_for_nobody)
+static void *hold_lock(void *held)
+{
+	pthread_mutex_lock(&w.e->lock);
+	sem_post(held);
+	usleep(50000);
+	pthread_mutex_unlock(&w.e->lock);
+	return NULL;
+}
+
+/* Before a sleep, which may last for hours, it does wait: what an old view keeps is a memtable, and the files of tables that were replaced. */
+START_TEST(view_is_new_before_a_sleep)
+{
+	pthread_t holder;
+	sem_t held;
+
+	begin();
+	ck_ok(engine_pump(w.e, true));
+	view_changed(w.e);
+	ck_ok(sem_init(&held, 0, 0));
+	ck_ok(pthread_create(&holder, NULL, hold_lock, &held));
+	ck_ok(sem_wait(&held));
+	ck_ok(engine_pump(w.e, true));
+	ck_assert_uint_eq(w.e->view->generation, w.e->generation);
+	ck_ok(pthread_join(holder, NULL));
+	sem_destroy(&held);
+	world_fini(&w);
+}
+END_TEST
+
+TEST_MAIN("service_thread", 30, memtables_come_and_go_by_jobs, large_batch_maps_its_own, view_waits_for_nobody,
+	  view_is_new_before_a_sleep)
