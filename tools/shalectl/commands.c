@@ -61,6 +61,11 @@ const struct command command_table[] = {
 	 "Nothing that was deleted comes back: older values of keys whose newest entry may be lost are withheld. "
 	 "Damaged files "
 	 "lie in lost/, as they were. Killed at any moment, it can be run again."},
+	{"checkpoint", "DIR", "", "copy the database as it is now into DIR, while everybody goes on", cmd_checkpoint,
+	 "Holds everything up to one sequence. Tables are hard links where DIR is on the same file system, else copies. DIR must not "
+	 "exist, or be an earlier checkpoint of this database, which becomes the new one at a stroke, keeping the tables that "
+	 "it has. The daemon makes it: for root and the daemon's user only, and where the daemon may write, which under systemd is below its "
+	 "state directory (/var/lib/shale). Ctrl-C leaves DIR as it was."},
 	{"dump", "FILE", "k", "print what a table, log, MANIFEST or CURRENT says, or a directory as a whole", cmd_dump,
 	 "One item a line, sound or not; damage is a line with its offset, and the exit code 5."},
 	{"version", "", "", "print the version", cmd_version, NULL},

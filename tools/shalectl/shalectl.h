@@ -14,7 +14,7 @@
  *	config.c                               settings, by the daemon's own code
  *	clients.c                              from the region, too: clients, snapshots
  *	events.c metrics.c metrics_table.c     from the region: recent events; all numbers as OpenMetrics
- *	kick.c                                 kick, through a session by hand
+ *	kick.c checkpoint.c link.c             kick, checkpoint: through a session by hand
  *	dump.c dump_log.c                      one file, by the engine's code
  *	verify.c repair.c offline.c            a directory that nobody serves, by the engine's code; these need no daemon
  *	where.c                                which daemon is meant
@@ -78,6 +78,7 @@ int cmd_events(struct ctl *ctl);
 int cmd_metrics(struct ctl *ctl);
 int cmd_doctor(struct ctl *ctl);
 int cmd_config(struct ctl *ctl);
+int cmd_checkpoint(struct ctl *ctl);
 int cmd_dump(struct ctl *ctl);
 int cmd_repair(struct ctl *ctl);
 int cmd_verify(struct ctl *ctl);
