@@ -76,7 +76,7 @@ static bool find_by_library(char *out, size_t cap)
 
 static bool find_in_path(char *out, size_t cap)
 {
-	const char *path = getenv("PATH");
+	const char *path = secure_getenv("PATH");
 
 	for (const char *p = path ? path : "/usr/local/bin:/usr/bin"; *p;) {
 		size_t n = strcspn(p, ":");
@@ -89,16 +89,33 @@ static bool find_in_path(char *out, size_t cap)
 	return false;
 }
 
+/* The daemon begins in another directory than the program. */
+static int make_absolute(char *path, size_t cap, struct err_info *err)
+{
+	char *full = path[0] == '/' ? NULL : realpath(path, NULL);
+	int rc = 0;
+
+	if (path[0] != '/' && (!full || strlen(full) >= cap))
+		rc = err_set(err, -ENOENT, "autostart: %s has no absolute path", path);
+	else if (full)
+		memcpy(path, full, strlen(full) + 1);
+	free(full);
+	return rc;
+}
+
+/* A program with more rights than its caller does not ask the caller's environment what to run. */
 static int find_program(char *out, size_t cap, struct err_info *err)
 {
-	const char *named = getenv("SHALED");
+	const char *named = secure_getenv("SHALED");
 
 	if (named && *named) {
 		snprintf(out, cap, "%s", named);
-		return runnable(out) ? 0 : err_set(err, -ENOENT, "$SHALED is %s, which is no program", named);
+		if (!runnable(out))
+			return err_set(err, -ENOENT, "$SHALED is %s, which is no program", named);
+		return make_absolute(out, cap, err);
 	}
 	if (find_by_library(out, cap) || find_in_path(out, cap))
-		return 0;
+		return make_absolute(out, cap, err);
 	return err_set(err, -ENOENT,
 		       "autostart: there is no shaled beside the library, in its prefix, or in $PATH; install it, or "
 		       "name it by "
@@ -133,15 +150,18 @@ static void __attribute__((noreturn)) become_daemon(const struct start *s)
 	ssize_t ignored;
 	int null, log;
 
-	/* The pipe moves up, so that whatever the program had as 0, 1, 2 can be replaced. */
-	int report = fcntl(s->pipe[1], F_DUPFD_CLOEXEC, 10);
-
+	/*
+	 * The pipe moves to 3, so that whatever the program had as 0, 1, 2 can be replaced. All else goes before anything is opened: the program may
+	 * have used up its descriptors.
+	 */
+	if (s->pipe[1] != 3 && dup3(s->pipe[1], 3, O_CLOEXEC) < 0)
+		_exit(127);
+	close_from(4);
 	null = open("/dev/null", O_RDWR);
 	log = open(s->log, O_WRONLY | O_CREAT | O_APPEND, 0640);
 	dup2(null, 0);
 	dup2(log >= 0 ? log : null, 1);
 	dup2(log >= 0 ? log : null, 2);
-	dup3(report, 3, O_CLOEXEC);
 	close_from(4);
 	told = chdir("/");
 	told = (int32_t)getpid();

@@ -13,6 +13,7 @@
 #include "client/internal.h"
 
 enum { CONNECT_MS = 5000, RECONNECT_MS = 10000, STRANGERS_MAX = 4 };
+enum { OPTIONS_MAX = 4096 }; /* bytes of an options struct of any release: more is a struct_size that nobody has set */
 
 #define SOCKET_NAME "shale.sock" /* of the daemon's socket in its database directory, unless it was told otherwise */
 
@@ -25,7 +26,7 @@ int options_copy(const struct shale_db *db, void *to, size_t to_size, const void
 	if (!from)
 		return 0;
 	memcpy(&size, from, sizeof(size)); /* struct_size is the first field of each */
-	if (size < sizeof(size))
+	if (size < sizeof(size) || size > OPTIONS_MAX)
 		return fail(db, -EINVAL, "an options struct has struct_size %zu; set it to sizeof the struct", size);
 	for (size_t i = to_size; i < size; i++) {
 		if (bytes[i])
@@ -58,7 +59,7 @@ static int resolve(const char *where, bool autostart, char **socket_out, char **
 	struct stat st;
 
 	if (!where)
-		where = getenv("SHALE_SOCKET");
+		where = secure_getenv("SHALE_SOCKET");
 	if (!where || !*where)
 		where = SHALE_DEFAULT_SOCKET;
 	if (stat(where, &st) == 0)

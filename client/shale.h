@@ -121,7 +121,8 @@ struct shale_read_options {
  * With options->autostart and a directory that no daemon serves, a private shaled is started for it: the program named by $SHALED, else
  * the one installed with this library, else the one in $PATH. It makes the database where there is none, serves whoever opens that directory, and
  * ends by itself when its last client is gone. Of several processes that start one at the same time, all end up with the same daemon. It says what
- * it has to say in the file shaled.log of the directory. SIGCHLD, signal masks and children of the caller are not touched.
+ * it has to say in the file shaled.log of the directory. SIGCHLD, signal masks and children of the caller are not touched. In a set-user-ID program
+ * the environment counts for nothing here.
  *
  * Returns 0 and *@db_out, to be closed by shale_close; -ENOENT or -ECONNREFUSED (no daemon there), -EACCES,
  * -SHALE_ENOTSHALE, -SHALE_EABI, -ETIMEDOUT; with autostart also -SHALE_EFAILED (shaled cannot be started, or ends at once: the words say

@@ -255,5 +255,69 @@ START_TEST(failures_have_words)
 }
 END_TEST
 
-TEST_MAIN("autostart", 120, comes_and_goes, inherits_nothing, one_daemon_for_all, killed_daemon_is_started_again,
+/* The program may be named from the caller's directory, which the daemon leaves before it begins. */
+START_TEST(named_from_here)
+{
+	struct shale_db *db;
+	char path[600];
+	int here = open(".", O_RDONLY | O_DIRECTORY | O_CLOEXEC), rc;
+	pid_t pid;
+
+	begin();
+	snprintf(path, sizeof(path), "%s/new", dir);
+	ck_assert_int_eq(chdir(proc_build()), 0);
+	setenv("SHALED", "./shaled", 1);
+	rc = open_at(path, 0, &db);
+	ck_assert_int_eq(fchdir(here), 0);
+	ck_assert_msg(rc == 0, "%s", shale_last_error(NULL));
+	close(here);
+	pid = daemon_of(path);
+	shale_close(db);
+	gone(pid);
+	test_rmtree(dir);
+}
+END_TEST
+
+static bool leads_to(pid_t pid, int fd, const char *end)
+{
+	char path[64], link[700];
+	ssize_t n;
+
+	snprintf(path, sizeof(path), "/proc/%d/fd/%d", (int)pid, fd);
+	n = readlink(path, link, sizeof(link) - 1);
+	link[n > 0 ? n : 0] = 0;
+	return n > 0 && (size_t)n >= strlen(end) && strcmp(link + n - strlen(end), end) == 0;
+}
+
+/* A program that has closed its standard descriptors gets pipe and sockets in their places; the daemon has its own there all the same. */
+START_TEST(standard_descriptors)
+{
+	struct shale_options o = SHALE_OPTIONS_INIT;
+	struct shale_db *db;
+	pid_t child, pid;
+
+	begin();
+	child = fork();
+	if (child == 0) {
+		for (int fd = 0; fd < 4; fd++)
+			close(fd);
+		if (open_at(dir, 0, &db) == 0)
+			pause();
+		_exit(1);
+	}
+	o.connect_ms = 30000; /* it is the child that starts it */
+	ck_assert_msg(shale_open(dir, &o, &db) == 0, "%s", shale_last_error(NULL));
+	pid = daemon_of(dir);
+	ck_assert(leads_to(pid, 0, "/dev/null"));
+	ck_assert(leads_to(pid, 1, "/shaled.log"));
+	ck_assert(leads_to(pid, 2, "/shaled.log"));
+	shale_close(db);
+	kill(child, SIGKILL);
+	proc_wait(child);
+	gone(pid);
+	test_rmtree(dir);
+}
+END_TEST
+
+TEST_MAIN("autostart", 120, comes_and_goes, inherits_nothing, named_from_here, standard_descriptors, one_daemon_for_all, killed_daemon_is_started_again,
 	  failures_have_words)
