@@ -195,7 +195,7 @@ int log_queue_start(const char *database, int dirfd, bool file, bool journal)
 	int rc = 0;
 
 	q.fd = q.dirfd = -1;
-	q.first = q.count = q.dropped = 0;
+	q.first = q.count = q.dropped = q.in_window = 0;
 	q.stop = false;
 	q.journal = journal;
 	if (asprintf(&q.database_field, "SHALE_DATABASE=%s", database) < 0)

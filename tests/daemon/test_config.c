@@ -3,6 +3,7 @@
 
 #include <stdio.h>
 #include <string.h>
+#include <sys/stat.h>
 #include <unistd.h>
 
 #include "daemon/config.h"
@@ -221,6 +222,154 @@ START_TEST(shipped_file_is_complete)
 }
 END_TEST
 
+/* ---- several files, and again ---- */
+
+static char *folder;
+
+static const char *write_file(const char *name, const char *text)
+{
+	static char path[16][256];
+	static unsigned next;
+	char *p = path[next++ % 16];
+	FILE *f;
+
+	snprintf(p, 256, "%s/%s", folder, name);
+	f = fopen(p, "w");
+	ck_assert_ptr_nonnull(f);
+	fputs(text, f);
+	ck_assert_int_eq(fclose(f), 0);
+	return p;
+}
+
+static void make_folder(const char *name)
+{
+	char path[256];
+
+	snprintf(path, sizeof(path), "%s/%s", folder, name);
+	ck_ok(mkdir(path, 0700));
+}
+
+static char *text_of(const struct config *config, enum config_style style)
+{
+	char *text;
+	size_t size;
+	FILE *f = open_memstream(&text, &size);
+
+	config_write(config, style, f);
+	ck_assert_int_eq(fclose(f), 0);
+	return text;
+}
+
+/* Later words go over earlier ones: files as named, each folder behind its file and in the order of names, --set last. Each value knows where it comes from. */
+START_TEST(sources_in_order)
+{
+	struct config_sources from = {.files = 2, .sets = 1, .set = {"engine.bloom_bits=3"}};
+	char *text, words[300];
+
+	folder = test_tmpdir();
+	from.file[0] = write_file("a.conf", "[engine]\nbloom_bits = 1\nmax_immutables = 1\nl0_stop = 20\n");
+	from.file[1] = write_file("b.conf", "[engine]\nl0_stop = 50\n");
+	make_folder("a.conf.d");
+	write_file("a.conf.d/20.conf", "[engine]\nmax_immutables = 4\n");
+	write_file("a.conf.d/10.conf", "[engine]\nmax_immutables = 3\nl0_stop = 30\n");
+	write_file("a.conf.d/30.conf~", "this is no setting");
+	write_file("a.conf.d/.hidden.conf", "nor is this");
+	ck_assert_msg(config_gather(&from, &c, &err) == 0, "%s", err.text);
+	ck_assert_uint_eq(c.bloom_bits, 3);
+	ck_assert_uint_eq(c.max_immutables, 4);
+	ck_assert_uint_eq(c.l0_stop, 50);
+	text = text_of(&c, CONFIG_WITH_ORIGINS);
+	ck_assert_ptr_nonnull(strstr(text, "bloom_bits = 3 ; --set\n"));
+	snprintf(words, sizeof(words), "max_immutables = 4 ; %s/a.conf.d/20.conf:2\n", folder);
+	ck_assert_msg(strstr(text, words) != NULL, "%s", text);
+	ck_assert_ptr_nonnull(strstr(text, "write_buffer = 16M ; default\n"));
+	/* Origins are comments: it can be read again. */
+	ck_ok(read_text(text));
+	ck_assert_uint_eq(c.l0_stop, 50);
+	free(text);
+	test_rmtree(folder);
+	free(folder);
+}
+END_TEST
+
+/* A file may be missing only if that was said; one that is there is never skipped. */
+START_TEST(files_that_may_be_missing)
+{
+	struct config_sources from = {.files = 1, .file = {"-/nonexistent/shaled.conf"}};
+	char optional[260];
+
+	ck_ok(config_gather(&from, &c, &err));
+	from.file[0] = "/nonexistent/shaled.conf";
+	ck_assert_int_eq(config_gather(&from, &c, &err), -ENOENT);
+	folder = test_tmpdir();
+	snprintf(optional, sizeof(optional), "-%s", write_file("bad.conf", "[engine]\nnonsense = 1\n"));
+	from.file[0] = optional;
+	ck_assert_int_eq(config_gather(&from, &c, &err), -SHALE_ECONFIG);
+	ck_words("bad.conf:2: there is no setting");
+	make_folder("bad.conf.d");
+	write_file("bad.conf", "");
+	write_file("bad.conf.d/x.conf", "[wal]\nring = 3M\n");
+	ck_assert_int_eq(config_gather(&from, &c, &err), -SHALE_ECONFIG);
+	ck_words("power of two");
+	test_rmtree(folder);
+	free(folder);
+}
+END_TEST
+
+static char changes[2048];
+
+static void note_change(void *context, const struct config_change *change)
+{
+	size_t n = strlen(changes);
+
+	(void)context;
+	snprintf(changes + n, sizeof(changes) - n, "%s.%s %s>%s (%s) %s\n", change->section, change->name,
+		 change->before, change->after, change->origin, change->at_once ? "now" : "restart");
+}
+
+/* A reload takes what can change and tells of the rest; going back to the default is a change, too. */
+START_TEST(merged_with_what_runs)
+{
+	struct config running, asked, next;
+
+	config_default(&running);
+	ck_ok(config_set(&running, "limits.snapshots=7", &err));
+	config_default(&asked);
+	ck_ok(config_set(&asked, "engine.write_buffer=8M", &err));
+	ck_ok(config_set(&asked, "access.uids=1 2", &err));
+	ck_assert_int_eq(config_merge(&running, &asked, &next, note_change, NULL, &err), 2);
+	ck_assert_str_eq(changes, "engine.write_buffer 16M>8M (--set) restart\n"
+				  "limits.snapshots 7>256 (default) now\n"
+				  "access.uids >1 2 (--set) now\n");
+	ck_assert_uint_eq(next.write_buffer, 16 << 20);
+	ck_assert_uint_eq(next.snapshots, 256);
+	ck_assert_uint_eq(next.uids.count, 2);
+	/* The same again: only what waits for a restart is told. */
+	changes[0] = '\0';
+	ck_assert_int_eq(config_merge(&next, &asked, &running, note_change, NULL, &err), 0);
+	ck_assert_str_eq(changes, "engine.write_buffer 16M>8M (--set) restart\n");
+}
+END_TEST
+
+/* The log of a start names what is not as it is by default, and where that was said. */
+START_TEST(summary_of_differences)
+{
+	char words[64];
+
+	config_default(&c);
+	config_summary(&c, words, sizeof(words));
+	ck_assert_str_eq(words, "");
+	ck_ok(config_set(&c, "engine.bloom_bits=3", &err));
+	config_summary(&c, words, sizeof(words));
+	ck_assert_str_eq(words, "engine.bloom_bits=3 (--set)");
+	ck_ok(config_set(&c, "engine.block_cache=3M", &err));
+	ck_ok(config_set(&c, "engine.l0_stop=33", &err));
+	config_summary(&c, words, sizeof(words)); /* cut, and no further */
+	ck_assert_uint_eq(strlen(words), sizeof(words) - 1);
+}
+END_TEST
+
 TEST_MAIN("config", 10, values_are_read, compression_of_levels, unknown_keys_are_told_with_line_and_suggestion,
 	  bad_values_are_told_with_what_is_allowed, broken_lines_are_told, set_overrides, impossible_together,
-	  print_and_read_again, shipped_file_is_complete)
+	  print_and_read_again, shipped_file_is_complete, sources_in_order, files_that_may_be_missing,
+	  merged_with_what_runs, summary_of_differences)

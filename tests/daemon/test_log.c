@@ -1,10 +1,11 @@
 /*
- * Lines on stderr: whole, and never a reason to stand still.
+ * Lines on stderr and in LOG: whole, and never a reason to stand still.
  */
 #include "tests/test.h"
 
 #include <fcntl.h>
 #include <poll.h>
+#include <pthread.h>
 #include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -107,4 +108,125 @@ START_TEST(file_and_nobody)
 }
 END_TEST
 
-TEST_MAIN("log", 20, full_pipe, full_socket, file_and_nobody)
+/* ---- the file LOG ---- */
+
+static char *folder;
+static int folder_fd;
+
+static void begin(void)
+{
+	if (!folder) {
+		folder = test_tmpdir();
+		folder_fd = open(folder, O_RDONLY | O_DIRECTORY);
+		ck_assert_int_ge(folder_fd, 0);
+	}
+	log_start(folder, folder_fd, true);
+}
+
+static void end(void)
+{
+	close(folder_fd);
+	test_rmtree(folder);
+	free(folder);
+	folder = NULL;
+}
+
+/* The file's text; valid until the next call. */
+static const char *text_of(const char *name)
+{
+	static char text[1 << 20];
+	int fd = openat(folder_fd, name, O_RDONLY);
+	ssize_t n = fd < 0 ? 0 : read(fd, text, sizeof(text) - 1);
+
+	ck_assert_int_ge(fd, 0);
+	close(fd);
+	text[n < 0 ? 0 : n] = '\0';
+	return text;
+}
+
+/* LOG has what was said between start and stop, with time and priority, also what is too little for stderr; the one before is LOG.old. */
+START_TEST(file_in_the_directory)
+{
+	int year, n = 0;
+
+	log_level(LOG_WARNING);
+	log_line(LOG_ERR, "before");
+	begin();
+	log_line(LOG_NOTICE, "one");
+	log_event(&(struct log_about){.job = 7}, LOG_INFO, "two %d", 2);
+	log_line(LOG_DEBUG, "three");
+	log_stop();
+	log_line(LOG_ERR, "after");
+	ck_assert_ptr_null(strstr(text_of("LOG"), "before"));
+	ck_assert_ptr_null(strstr(text_of("LOG"), "after"));
+	ck_assert_ptr_null(strstr(text_of("LOG"), "three"));
+	ck_assert_int_eq(sscanf(text_of("LOG"), "%d-%*d-%*dT%*d:%*d:%*d.%*dZ notice one\n%n", &year, &n), 1);
+	ck_assert_int_gt(n, 0);
+	ck_assert_ptr_nonnull(strstr(text_of("LOG"), "Z info    two 2\n"));
+	begin();
+	log_line(LOG_NOTICE, "four");
+	log_stop();
+	ck_assert_ptr_nonnull(strstr(text_of("LOG.old"), "two 2\n"));
+	ck_assert_ptr_nonnull(strstr(text_of("LOG"), "four\n"));
+	end();
+}
+END_TEST
+
+/* Too many lines are counted, not written, and cost their speaker no waiting; errors are always told. A link in the file's place is not followed. */
+START_TEST(file_has_bounds)
+{
+	const char *at;
+	unsigned lines = 0, held = 0;
+
+	log_level(LOG_ERR);
+	begin();
+	ck_ok(symlinkat("/dev/full", folder_fd, "victim"));
+	for (int i = 0; i < 50000; i++)
+		log_line(LOG_INFO, "line %d", i);
+	log_stop();
+	for (at = text_of("LOG"); (at = strchr(at, '\n')); at++)
+		lines++;
+	ck_assert_uint_ge(lines, 100);
+	ck_assert_uint_le(lines, 3000);
+	for (at = text_of("LOG"); (at = strstr(at, "warning ")); at++)
+		held += (unsigned)atoi(at + strlen("warning "));
+	ck_assert_uint_ge(held, 40000);
+	ck_ok(unlinkat(folder_fd, "LOG", 0));
+	ck_ok(symlinkat("victim", folder_fd, "LOG"));
+	begin(); /* it is LOG.old now, and was not written to */
+	log_line(LOG_NOTICE, "safe");
+	log_stop();
+	ck_assert_ptr_nonnull(strstr(text_of("LOG"), "safe"));
+	end();
+}
+END_TEST
+
+static void *speak(void *arg)
+{
+	for (int i = 0; i < 20; i++)
+		log_line(LOG_NOTICE, "speaker %d says %d", (int)(intptr_t)arg, i);
+	return NULL;
+}
+
+/* Lines of many threads are whole, and none that found room is lost at the end. */
+START_TEST(many_speakers)
+{
+	pthread_t thread[4];
+	char words[64];
+
+	log_level(LOG_ERR);
+	begin();
+	for (intptr_t i = 0; i < 4; i++)
+		ck_ok(pthread_create(&thread[i], NULL, speak, (void *)i));
+	for (int i = 0; i < 4; i++)
+		pthread_join(thread[i], NULL);
+	log_stop();
+	for (int i = 0; i < 80; i++) {
+		snprintf(words, sizeof(words), "notice  speaker %d says %d\n", i / 20, i % 20);
+		ck_assert_msg(strstr(text_of("LOG"), words) != NULL, "%s", words);
+	}
+	end();
+}
+END_TEST
+
+TEST_MAIN("log", 20, full_pipe, full_socket, file_and_nobody, file_in_the_directory, file_has_bounds, many_speakers)
