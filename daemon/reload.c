@@ -9,12 +9,16 @@
 #include "daemon/control.h"
 #include "shm/error.h"
 
+static const char *or_quotes(const char *value)
+{
+	return *value ? value : "\"\"";
+}
+
 static void tell(void *context, const struct config_change *change)
 {
 	(void)context;
-	log_line(LOG_NOTICE, "%s.%s: %s%s%s → %s%s%s (%s)%s", change->section, change->name,
-		 *change->before ? "" : "\"\"", change->before, "", *change->after ? "" : "\"\"", change->after, "",
-		 change->origin, change->at_once ? "" : ": needs a restart");
+	log_line(LOG_NOTICE, "%s.%s: %s → %s (%s)%s", change->section, change->name, or_quotes(change->before),
+		 or_quotes(change->after), change->origin, change->at_once ? "" : ": needs a restart");
 }
 
 /* Whom the access lists no longer let in, or let in for reading only, may not stay as it is. A client that may read comes back by itself. */
@@ -29,8 +33,8 @@ static void heed_access(struct control *c)
 		log_line(LOG_NOTICE, "session of process %ld (%s, user %u) ended: the access lists changed",
 			 (long)s->pid, s->command, (unsigned)s->uid);
 		event_tell(&c->service->events, REGION_EVENT_KICKED, LOG_NOTICE,
-			   "session of process %ld (%s, user %u) ended: the access lists changed", (long)s->pid, s->command,
-			   (unsigned)s->uid);
+			   "session of process %ld (%s, user %u) ended: the access lists changed", (long)s->pid,
+			   s->command, (unsigned)s->uid);
 		control_hang_up(c, s);
 	}
 }
@@ -70,7 +74,8 @@ void control_reload(struct control *c)
 	rc = reload(c, &changed, &err);
 	if (rc < 0) {
 		log_line(LOG_ERR, "SIGHUP: nothing was changed: %s", err.text);
-		event_tell(&c->service->events, REGION_EVENT_RELOADED, LOG_ERR, "configuration not taken: %s", err.text);
+		event_tell(&c->service->events, REGION_EVENT_RELOADED, LOG_ERR, "configuration not taken: %s",
+			   err.text);
 	} else {
 		heed_access(c);
 		log_event(&(struct log_about){.event = EVENT_RELOADED}, LOG_NOTICE,
