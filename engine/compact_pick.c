@@ -388,9 +388,20 @@ static double score_left(const struct version_set *vs, const struct running *run
 	       (double)level_target(&vs->options, level);
 }
 
+/* A job that reads or writes level 0 or 1 and that will end. */
+static bool level1_busy(const struct running *running)
+{
+	const struct compaction *r = running->head;
+
+	while (r && (r->set_aside || r->level > 1))
+		r = r->next;
+	return r != NULL;
+}
+
 /*
  * The highest score first. But when more files gathered in level 0 than were meant to, writers are about to wait, and it goes before all; where that
- * has to wait for jobs that read level 1, no further one of them is begun, or with several workers there would always be one.
+ * has to wait for jobs that read level 1, no further one of them is begun, or with several workers there would always be one. (It does not wait for what
+ * was set aside: the rest of level 1 would pile up for as long as a table cannot be read.)
  */
 struct compaction *compact_pick_size(struct version_set *vs, const struct running *running)
 {
@@ -402,7 +413,8 @@ struct compaction *compact_pick_size(struct version_set *vs, const struct runnin
 		score[level] = score_left(vs, running, level);
 	if (gather && score[0] >= 1 && level0_left(vs, running) > gather) {
 		c = pick_at_level(vs, running, 0);
-		score[0] = score[1] = 0;
+		score[0] = 0;
+		score[1] = level1_busy(running) ? 0 : score[1];
 	}
 	while (!c) {
 		unsigned best = 0;

@@ -34,6 +34,7 @@ struct compaction {
 	struct key_buf smallest, largest; /* user keys: the range of all inputs, and so of all outputs */
 	struct compaction *next;   /* list of running ones */
 	bool started;              /* in that list, inputs marked */
+	bool set_aside;            /* it failed to read, and is in that list to keep others off its range: it will not end by itself */
 	_Atomic bool cancelled;    /* nobody wants it any more: the merge ends soon, and leaves all as it was. Relaxed: it carries nothing else */
 	struct key_buf pointer;    /* internal key: where compact_pointer[level] moved to; belongs into the edit (edit_set_pointer) */
 	bool trivial;              /* one file, nothing to merge with: move it */

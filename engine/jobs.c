@@ -239,6 +239,7 @@ static void quarantine(struct engine *e, struct compaction *c)
 		compaction_end(&e->running, c);
 		return;
 	}
+	c->set_aside = true;
 	*q = (struct quarantined){c, e->quarantine};
 	e->quarantine = q;
 	e->quarantines++;
