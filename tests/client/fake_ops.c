@@ -152,7 +152,7 @@ static void do_write(struct fake *f, struct fake_session *s, const struct sqe *s
 	struct slice payload = copy(slice_of(s->arena + sqe->in_off, sqe->in_len));
 	struct slice conditions = slice_of(payload.data, sqe->extra_len);
 	struct slice batch = slice_of(payload.data + sqe->extra_len, sqe->in_len - sqe->extra_len);
-	const struct batch_limits limits = {f->max_key, f->max_request};
+	const struct batch_limits limits = {.max_key = f->max_key, .max_value = f->max_request};
 	struct batch_reader reader;
 	struct batch_record record;
 	uint32_t count;
