@@ -7,7 +7,8 @@ packages="gcc make libc6-dev pkg-config liburing-dev libjemalloc-dev libzstd-dev
  libinih-dev libsystemd-dev libsmartcols-dev libjansson-dev check libsubunit-dev libleveldb-dev"
 case "${1:-}" in
 "") ;;
-ci) packages="$packages clang clang-format g++ scdoc mandoc spin valgrind e2fsprogs xfsprogs gcovr systemd systemd-container dbus" ;;
+ci) packages="$packages clang clang-format g++ scdoc mandoc spin valgrind e2fsprogs xfsprogs gcovr systemd systemd-container dbus
+ prometheus systemtap-sdt-dev" ;;
 bench) packages="$packages librocksdb-dev liblmdb-dev libhiredis-dev redis-server" ;;
 deb) packages="$packages debhelper dpkg-dev po-debconf fakeroot lintian debootstrap scdoc systemd-container" ;;
 *) echo "usage: deps.sh [ci|bench|deb]" >&2 && exit 2 ;;
@@ -37,7 +38,20 @@ else
 fi
 echo "installing:$missing" >&2
 export DEBIAN_FRONTEND=noninteractive
+# Of prometheus only promtool is wanted: the server that comes along is not to be started, now or at the next boot.
+case "$missing " in
+*" prometheus "*)
+	if [ ! -e /usr/sbin/policy-rc.d ]; then
+		trap '$sudo rm -f /usr/sbin/policy-rc.d' EXIT
+		printf '#!/bin/sh\nexit 101\n' | $sudo tee /usr/sbin/policy-rc.d >/dev/null
+		$sudo chmod 755 /usr/sbin/policy-rc.d
+	fi
+	no_server=yes
+	;;
+*) no_server="" ;;
+esac
 # A failed update is no failure yet: the lists that are there may do.
 $sudo apt-get update -q=2 >&2 || true
 # shellcheck disable=SC2086
 $sudo $install -q=2 >&2
+[ -z "$no_server" ] || ! command -v systemctl >/dev/null 2>&1 || $sudo systemctl -q disable prometheus >&2 || true
