@@ -202,12 +202,13 @@ void generator_init(struct generator *g, uint64_t seed, struct sim_config *confi
 	g->kill_percent = (unsigned)PICK(g, 0, 20, 60);
 	switch (draw(g, 12)) {
 	case 0:
+	case 1:
 		draw_islands(g, config);
 		break;
-	case 1:
+	case 2:
 		draw_failing_syncs(g, config);
 		break;
-	case 2:
+	case 3:
 		draw_large(g, config);
 		break;
 	default:

@@ -3,7 +3,7 @@
 #include <stdio.h>
 
 #include "engine/plant.h"
-#include "tests/sim/isolate.h"
+#include "tests/sim/shrink.h"
 
 #ifdef SHALE_PLANT
 
@@ -43,24 +43,91 @@ bool plants_choose(const char *name)
 	return plant_chosen != NULL;
 }
 
-int plants_run(uint64_t seed, double seconds, unsigned jobs)
+enum { SCRIPT_SECONDS = 20, SHRINK_SECONDS = 60 };
+
+static bool read_script(const char *path, struct sim_script *out)
+{
+	FILE *f = fopen(path, "r");
+	unsigned line;
+	int rc;
+
+	if (!f)
+		return false;
+	rc = script_read(f, out, &line);
+	fclose(f);
+	if (rc < 0)
+		printf("%s:%u: no such command or setting\n", path, line);
+	return rc == 0;
+}
+
+/* What is known to find it. */
+static bool by_script(const char *path)
+{
+	struct sim_result result = {0};
+	struct sim_script script;
+
+	if (!read_script(path, &script))
+		return false;
+	isolate_script(&script, SCRIPT_SECONDS, false, &result);
+	script_fini(&script);
+	return result.violation[0] != 0;
+}
+
+/* Shortens what found it, and keeps it, if it is the plant's doing: without it the script must pass. */
+static void keep_script(const char *path, const char *words, struct sim_script *script)
+{
+	const char *planted = plant_chosen;
+	struct sim_result with, without;
+	FILE *f;
+
+	if (!shrink(script, SHRINK_SECONDS, true, &with))
+		return;
+	plant_chosen = NULL;
+	isolate_script(script, SCRIPT_SECONDS, false, &without);
+	plant_chosen = planted;
+	f = without.violation[0] ? NULL : fopen(path, "w");
+	if (!f) {
+		printf("%s is not kept%s%s\n", path, without.violation[0] ? ": it fails without the bug, too: " : "",
+		       without.violation);
+		return;
+	}
+	fprintf(f, "# %s\n", words);
+	script_write(f, script);
+	fclose(f);
+	printf("%s: %zu commands\n", path, script->count);
+}
+
+/* True: it was found, one way or the other. */
+static bool run_plant(const char *folder, bool keep, unsigned i, uint64_t seed, double seconds, unsigned jobs)
+{
+	double begin = seconds_now(), first;
+	struct sim_script script = {0};
+	struct sim_result sum;
+	char path[512];
+	bool known;
+	uint64_t failed;
+
+	plant_chosen = plants[i].name;
+	snprintf(path, sizeof(path), "%s/%s.sim", folder, plants[i].name);
+	known = by_script(path);
+	first = seconds_now();
+	isolate_seeds(seed, UINT64_MAX / 2, seconds, jobs, false, &sum, &failed, &script);
+	printf("%-24s script %-9s %4.1f s   seeds %-9s %5.1f s %4llu  %.100s\n", plants[i].name,
+	       known ? "found it," : "NOT", first - begin, sum.violation[0] ? "found it," : "NOT",
+	       seconds_now() - first, (unsigned long long)sum.seeds, sum.violation[0] ? sum.violation : plants[i].words);
+	fflush(stdout);
+	if (keep && !known && sum.violation[0])
+		keep_script(path, plants[i].words, &script);
+	script_fini(&script);
+	return known || sum.violation[0];
+}
+
+int plants_run(const char *folder, bool keep, uint64_t seed, double seconds, unsigned jobs)
 {
 	unsigned found = 0;
 
-	for (unsigned i = 0; i < ARRAY_SIZE(plants); i++) {
-		struct sim_script script = {0};
-		double begin = seconds_now();
-		struct sim_result sum;
-		uint64_t failed;
-
-		plant_chosen = plants[i].name;
-		isolate_seeds(seed, UINT64_MAX / 2, seconds, jobs, false, &sum, &failed, &script);
-		found += sum.violation[0] != 0;
-		printf("%-24s %-9s %6.1f s %6llu seeds  %s\n", plants[i].name, sum.violation[0] ? "found" : "NOT FOUND",
-		       seconds_now() - begin, (unsigned long long)sum.seeds,
-		       sum.violation[0] ? sum.violation : plants[i].words);
-		script_fini(&script);
-	}
+	for (unsigned i = 0; i < ARRAY_SIZE(plants); i++)
+		found += run_plant(folder, keep, i, seed, seconds, jobs);
 	printf("sim-bugs: planted=%zu found=%u\n", ARRAY_SIZE(plants), found);
 	return found != ARRAY_SIZE(plants);
 }
@@ -73,9 +140,9 @@ bool plants_choose(const char *name)
 	return false;
 }
 
-int plants_run(uint64_t seed, double seconds, unsigned jobs)
+int plants_run(const char *folder, bool keep, uint64_t seed, double seconds, unsigned jobs)
 {
-	(void)seed, (void)seconds, (void)jobs;
+	(void)folder, (void)keep, (void)seed, (void)seconds, (void)jobs;
 	fputs("this build has no planted bugs: make sim-bugs\n", stderr);
 	return 2;
 }

@@ -74,14 +74,15 @@ static bool leave_out(struct sim_script *script, size_t piece, double until, con
 	return shorter;
 }
 
-bool shrink(struct sim_script *script, double seconds, struct sim_result *result)
+bool shrink(struct sim_script *script, double seconds, bool any, struct sim_result *result)
 {
 	double until = seconds_now() + seconds;
-	char kind[512];
+	char words[512];
+	const char *kind = any ? NULL : words;
 
 	if (!fails(script, NULL, result))
 		return false;
-	kind_of(result->violation, kind, sizeof(kind));
+	kind_of(result->violation, words, sizeof(words));
 	for (size_t piece = script->count / 2 + 1; piece > 1; piece = (piece + 1) / 2) {
 		leave_out(script, piece, until, kind, result);
 		if (piece == 2)

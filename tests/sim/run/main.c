@@ -4,7 +4,7 @@
  *	sim [--seed N] [--seconds S] [--most N] [--jobs N] [--failures DIR]
  *	sim --replay FILE
  *	sim --exhaustive OPERATIONS
- *	sim --bugs              (a build with SHALE_PLANT; --bug NAME plants one, for the other modes)
+ *	sim --bugs [--scripts DIR] [--keep-scripts]     (a build with SHALE_PLANT; --bug NAME plants one, for the other modes)
  *
  * Exit code: 0, 1 for a violation (or a planted bug that was not found), 2 for a usage error, or when somebody ended a process.
  */
@@ -27,8 +27,8 @@ struct settings {
 	uint64_t seed, most;
 	double seconds;
 	unsigned jobs, exhaustive;
-	const char *replay, *failures;
-	bool bugs;
+	const char *replay, *failures, *scripts;
+	bool bugs, keep;
 };
 
 #if defined(__SANITIZE_ADDRESS__)
@@ -56,7 +56,7 @@ static void keep(const struct settings *o, uint64_t seed, struct sim_script *scr
 
 	printf("seed %" PRIu64 ": %s\nshrinking it…\n", seed, found->violation);
 	fflush(stdout);
-	if (!shrink(script, SHRINK_SECONDS, &result))
+	if (!shrink(script, SHRINK_SECONDS, false, &result))
 		printf("its script alone does not fail: something besides the seed decided\n");
 	mkdir(o->failures, 0777);
 	snprintf(path, sizeof(path), "%s/seed-%" PRIu64 ".sim", o->failures, seed);
@@ -122,7 +122,7 @@ static int replay(const char *path)
 static int usage(void)
 {
 	fputs("usage: sim [--seed N] [--seconds S] [--most SEEDS] [--jobs N] [--failures DIR]\n"
-	      "       sim --replay FILE | --exhaustive OPERATIONS | --bugs\n",
+	      "       sim --replay FILE | --exhaustive OPERATIONS | --bugs [--scripts DIR] [--keep-scripts]\n",
 	      stderr);
 	return 2;
 }
@@ -146,8 +146,9 @@ int main(int argc, char **argv)
 						{"most", 1, NULL, 'm'},	      {"jobs", 1, NULL, 'j'},
 						{"replay", 1, NULL, 'r'},     {"failures", 1, NULL, 'f'},
 						{"exhaustive", 1, NULL, 'x'}, {"bugs", 0, NULL, 'b'},
-						{"bug", 1, NULL, 'p'},	      {0}};
-	struct settings o = {.seed = 1, .most = UINT64_MAX / 2, .seconds = 60};
+						{"bug", 1, NULL, 'p'},	      {"scripts", 1, NULL, 'd'},
+						{"keep-scripts", 0, NULL, 'k'}, {0}};
+	struct settings o = {.seed = 1, .most = UINT64_MAX / 2, .seconds = 60, .scripts = "tests/sim/corpus/plants"};
 	int c;
 
 	o.jobs = (unsigned)sysconf(_SC_NPROCESSORS_ONLN);
@@ -178,6 +179,12 @@ int main(int argc, char **argv)
 			if (!plants_choose(optarg))
 				return usage();
 			break;
+		case 'd':
+			o.scripts = optarg;
+			break;
+		case 'k':
+			o.keep = true;
+			break;
 		case 'b':
 			o.bugs = true;
 			break;
@@ -192,7 +199,7 @@ int main(int argc, char **argv)
 	if (o.replay)
 		return replay(o.replay);
 	if (o.bugs)
-		return plants_run(o.seed, o.seconds, o.jobs);
+		return plants_run(o.scripts, o.keep, o.seed, o.seconds, o.jobs);
 	if (o.exhaustive) {
 		struct sim_result sum;
 
