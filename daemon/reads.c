@@ -81,24 +81,55 @@ static int damage(struct service *svc, struct request *r, int rc)
 	return rc == -SHALE_EMISSING ? -SHALE_ECORRUPT : rc;
 }
 
+/* A large value, to be copied slice by slice. */
+static void answer_in_slices(struct service *svc, struct request *r, struct slice value)
+{
+	struct session *s = r->session;
+
+	r->value = value;
+	r->copied = 0;
+	request_wait(svc, r, REQUEST_ANSWERING, &s->answering);
+	if (list_empty(&s->answer_link))
+		list_push_back(&s->user->answering, &s->answer_link);
+	if (list_empty(&s->user->answer_link))
+		list_push_back(&svc->answering, &s->user->answer_link);
+}
+
+/* Whose slice is next: users take turns, and so do the sessions of each. NULL: nobody's. */
+static struct request *next_slice(struct service *svc)
+{
+	struct list *of_user, *of_session;
+
+	while ((of_user = list_pop(&svc->answering))) {
+		struct user *u = container_of(of_user, struct user, answer_link);
+
+		while ((of_session = list_pop(&u->answering))) {
+			struct session *s = container_of(of_session, struct session, answer_link);
+
+			if (list_empty(&s->answering))
+				continue; /* its last one is done, or was given up */
+			list_push_back(&u->answering, of_session);
+			list_push_back(&svc->answering, of_user);
+			return container_of(s->answering.next, struct request, link);
+		}
+	}
+	return NULL;
+}
+
 unsigned read_answer_on(struct service *svc)
 {
-	struct list *l = list_pop(&svc->answering);
-	struct request *r;
+	struct request *r = next_slice(svc);
 	size_t n;
 
-	if (likely(!l))
+	if (likely(!r))
 		return 0;
-	r = container_of(l, struct request, link);
 	n = min_size(min_size(r->value.size, r->sqe.out_len) - r->copied, ANSWER_SLICE);
 	memcpy(r->session->arena + r->sqe.out_off + r->copied, r->value.data + r->copied, n);
 	r->copied += n;
 	r->session->bytes_out += n;
 	svc->stats.bytes_read_by_clients += n;
 	session_charge(r->session, n);
-	if (r->copied < min_size(r->value.size, r->sqe.out_len))
-		list_push_back(&svc->answering, &r->link);
-	else
+	if (r->copied == min_size(r->value.size, r->sqe.out_len))
 		request_complete(svc, r, 0, (uint32_t)r->value.size);
 	return 1;
 }
@@ -121,9 +152,7 @@ static void probe_get(struct service *svc, struct request *r)
 			ops_answer(svc, r, value.data, value.size);
 			return;
 		}
-		r->value = value;
-		r->copied = 0;
-		request_wait(svc, r, REQUEST_ANSWERING, &svc->answering);
+		answer_in_slices(svc, r, value);
 	} else {
 		request_complete(svc, r, rc < 0 ? damage(svc, r, rc) : rc, 0);
 	}

@@ -118,6 +118,7 @@ void session_end(struct service *svc, struct session *s)
 	while ((l = s->requests.next) != &s->requests)
 		request_abandon(svc, container_of(l, struct request, of_session));
 	list_remove(&s->dirty);
+	list_remove(&s->answer_link);
 	pins_drop(svc, s);
 	if (s->row >= 0)
 		region_session_remove(svc->region, s->row);

@@ -58,7 +58,7 @@ struct service {
 
 	struct request_pool pool;
 	struct list ready;	 /* reads whose blocks are in */
-	struct list answering;	 /* reads of large values */
+	struct list answering;	 /* users with reads of large values */
 	struct list stalled;	 /* sessions with stalled writes that wait for the engine or for their share */
 	unsigned stalled_count;
 	uint16_t engine_why;	 /* DELAY_… : the engine did not take the last write; 0: it did */

@@ -63,6 +63,8 @@ struct session {
 	struct list stalled;	  /* writes in their order */
 	struct request *fetching; /* a write before all of those: its conditions wait for blocks */
 	struct list requests;	  /* all that wait */
+	struct list answering;	  /* its reads of large values, in their order */
+	struct list answer_link;  /* user.answering, from when there is one until none was found */
 	size_t held;		  /* bytes of payload that they have in the arena */
 	bool active, parked, clogged, ending;
 	bool end_seen;		  /* SESSION_END came: only then may it be GONE, so that no mail is left behind */

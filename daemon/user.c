@@ -23,6 +23,8 @@ static void init(struct user *u, uid_t uid, unsigned weight)
 	list_init(&u->link);
 	list_init(&u->turn);
 	list_init(&u->polled);
+	list_init(&u->answering);
+	list_init(&u->answer_link);
 }
 
 struct user *user_join(struct service *svc, uid_t uid)
@@ -49,8 +51,9 @@ void user_leave(struct service *svc, struct user *u)
 {
 	if (--u->sessions)
 		return;
-	assert(!u->pins && !u->held && list_empty(&u->polled));
+	assert(!u->pins && !u->held && list_empty(&u->polled) && list_empty(&u->answering));
 	list_remove(&u->link);
+	list_remove(&u->answer_link);
 	if (u != &svc->nobody)
 		free(u);
 }

@@ -26,6 +26,10 @@ struct user {
 	unsigned polled_count;
 	int64_t credit; /* what they may still cost in this round */
 
+	/* reads.c */
+	struct list answering;	 /* sessions with reads of large values */
+	struct list answer_link; /* service.answering */
+
 	/* shares.c */
 	uint64_t tag;	/* virtual time at which its next write begins */
 	uint64_t clock; /* virtual time among its own sessions */

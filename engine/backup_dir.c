@@ -8,8 +8,10 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
+#include "engine/edit.h"
 #include "engine/filename.h"
 #include "engine/kill_point.h"
+#include "engine/log_format.h"
 #include "shm/error.h"
 
 enum { PIECE = 4 << 20 };
@@ -375,4 +377,39 @@ int backup_write(struct backup_dir *b, const char *name, const void *data, size_
 	if (rc < 0)
 		unlinkat(b->dir, write_name, 0);
 	return rc < 0 ? failed(err, rc, "writing it", name) : 0;
+}
+
+int backup_manifest(struct backup_dir *b, uint64_t number, const struct edit *edit, struct err_info *err)
+{
+	struct log_dest dest = {.mask = UINT64_MAX};
+	unsigned char *record = NULL;
+	char name[FILE_NAME_MAX];
+	size_t size = 0;
+	int rc = edit_encode(edit, &record, &size);
+
+	if (rc == 0) {
+		dest.base = malloc(log_framed_size(0, size));
+		rc = dest.base ? 0 : -ENOMEM;
+	}
+	if (rc == 0) {
+		uint64_t end = log_frame(&dest, 0, slice_of(record, size));
+
+		rc = backup_write(b, file_name(name, FILE_MANIFEST, number), dest.base, end, err);
+	} else {
+		err_set(err, rc, "no memory for a MANIFEST");
+	}
+	free(record);
+	free(dest.base);
+	return rc;
+}
+
+int backup_current(struct backup_dir *b, uint64_t number, struct err_info *err)
+{
+	char name[FILE_NAME_MAX + 1];
+	size_t n;
+
+	file_name(name, FILE_MANIFEST, number);
+	n = strlen(name);
+	name[n++] = '\n';
+	return backup_write(b, "CURRENT", name, n, err);
 }

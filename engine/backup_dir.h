@@ -16,6 +16,7 @@
 
 #include "shm/base.h"
 
+struct edit;
 struct err_info;
 
 struct backup_dir {
@@ -65,5 +66,9 @@ int backup_file(struct backup_copy *c, int from, const char *name, struct backup
 
 /* A small file, whole and on disk, in place of what has the name. */
 int backup_write(struct backup_dir *b, const char *name, const void *data, size_t size, struct err_info *err);
+
+/* MANIFEST-@number of the one record @edit, and a CURRENT that names it, likewise. */
+int backup_manifest(struct backup_dir *b, uint64_t number, const struct edit *edit, struct err_info *err);
+int backup_current(struct backup_dir *b, uint64_t number, struct err_info *err);
 
 #endif

@@ -32,7 +32,6 @@
 #include "engine/engine_internal.h"
 #include "engine/exam.h"
 #include "engine/kill_point.h"
-#include "engine/log_format.h"
 
 struct checkpoint {
 	uint64_t ticket;
@@ -532,32 +531,6 @@ static int add_memtables(struct making *m, struct err_info *err)
 
 /* ---- 5 and 6: MANIFEST, CURRENT ---- */
 
-static int write_manifest(struct making *m, struct err_info *err)
-{
-	char name[FILE_NAME_MAX];
-	unsigned char *record = NULL, *framed = NULL;
-	size_t size = 0;
-	uint64_t end;
-	int rc = edit_encode(&m->edit, &record, &size);
-
-	if (rc == 0) {
-		end = log_framed_size(0, size);
-		framed = malloc(end);
-		rc = framed ? 0 : -ENOMEM;
-	}
-	if (rc == 0) {
-		struct log_dest dest = {.base = framed, .mask = UINT64_MAX, .shift = 0};
-
-		end = log_frame(&dest, 0, slice_of(record, size));
-		rc = backup_write(&m->place, file_name(name, FILE_MANIFEST, m->manifest_number), framed, end, err);
-	} else {
-		err_set(err, rc, "no memory for a MANIFEST");
-	}
-	free(record);
-	free(framed);
-	return rc;
-}
-
 static int write_marker(struct making *m, struct err_info *err)
 {
 	char text[PATH_MAX + 256], from[40], source[PATH_MAX] = "";
@@ -573,17 +546,12 @@ static int write_marker(struct making *m, struct err_info *err)
 
 static int switch_current(struct making *m, struct err_info *err)
 {
-	char name[FILE_NAME_MAX + 1];
-	size_t n;
 	int rc;
 
 	if (fsync(m->place.dir) < 0)
 		return err_set(err, -errno, "%s: syncing it: %m", m->checkpoint->path);
 	KILL_POINT("checkpoint_manifest_written");
-	file_name(name, FILE_MANIFEST, m->manifest_number);
-	n = strlen(name);
-	name[n++] = '\n';
-	rc = backup_write(&m->place, "CURRENT", name, n, err);
+	rc = backup_current(&m->place, m->manifest_number, err);
 	m->switched = rc == 0;
 	KILL_POINT("checkpoint_switched");
 	if (rc == 0 && fsync(m->place.dir) < 0)
@@ -666,7 +634,7 @@ static int make(struct making *m, struct err_info *err)
 	if (rc == 0)
 		rc = add_memtables(m, err);
 	if (rc == 0)
-		rc = write_manifest(m, err);
+		rc = backup_manifest(&m->place, m->manifest_number, &m->edit, err);
 	if (rc == 0 && m->place.fresh)
 		rc = write_marker(m, err);
 	if (rc == 0)

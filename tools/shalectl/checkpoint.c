@@ -5,43 +5,15 @@
  */
 #include <errno.h>
 #include <inttypes.h>
-#include <libgen.h>
-#include <limits.h>
-#include <stdlib.h>
 
 #include "shm/error.h"
 #include "shm/park.h"
 #include "tools/shalectl/link.h"
+#include "tools/shalectl/place.h"
 #include "tools/shalectl/progress.h"
 
 static const uint64_t LOOK_NS = UINT64_C(100000000), CANCEL_NS = UINT64_C(10000000000);
 enum { ASK = 1, TAKE_BACK = 2 }; /* user_data */
-
-/* @given without links, as the daemon wants it. EXIT_OK, or the exit code after having said why. */
-static int whole_path(const char *given, char out[PATH_MAX])
-{
-	char a[PATH_MAX], b[PATH_MAX], parent[PATH_MAX];
-	const char *name;
-	int n;
-
-	if (strlen(given) >= sizeof(a)) {
-		complain("checkpoint: the path is too long");
-		return EXIT_USAGE;
-	}
-	strcpy(a, given);
-	strcpy(b, given);
-	name = basename(a);
-	if (!realpath(dirname(b), parent)) {
-		complain("checkpoint: %s: the directory it is to be in: %m", given);
-		return EXIT_FAILED;
-	}
-	n = snprintf(out, PATH_MAX, "%s/%s", strcmp(parent, "/") ? parent : "", name);
-	if (n >= PATH_MAX) {
-		complain("checkpoint: the path is too long");
-		return EXIT_USAGE;
-	}
-	return EXIT_OK;
-}
 
 static void show(const struct link *l, struct progress *p)
 {
@@ -117,7 +89,7 @@ int cmd_checkpoint(struct ctl *ctl)
 	char path[PATH_MAX];
 	struct link l;
 	struct cqe cqe;
-	int code = whole_path(ctl->args[0], path), rc;
+	int code = place_path("checkpoint", ctl->args[0], path), rc;
 
 	if (code == EXIT_OK)
 		code = link_open(ctl, &l);

@@ -15,6 +15,9 @@
  *	clients.c                              from the region, too: clients, snapshots
  *	events.c metrics.c metrics_table.c     from the region: recent events; all numbers as OpenMetrics
  *	kick.c checkpoint.c link.c             kick, checkpoint: through a session by hand
+ *	restore.c place.c                      a database from a checkpoint; directories that appear whole
+ *	export.c export_leveldb.c load.c kvfile.c
+ *	                                       all entries out and in, through libshale
  *	dump.c dump_log.c                      one file, by the engine's code
  *	verify.c repair.c offline.c            a directory that nobody serves, by the engine's code; these need no daemon
  *	where.c                                which daemon is meant
@@ -49,6 +52,7 @@ struct ctl {
 	unsigned timeout_ms;
 	/* options of single verbs */
 	bool sync, hex, reverse, keys_only, no_wait, has_level, yes, dry_run, keep_older, scdoc, once, follow, text;
+	bool link, binary, leveldb, uncompressed;
 	int level;
 	const char *from, *to, *prefix;
 	uint64_t limit, pid;
@@ -79,6 +83,9 @@ int cmd_metrics(struct ctl *ctl);
 int cmd_doctor(struct ctl *ctl);
 int cmd_config(struct ctl *ctl);
 int cmd_checkpoint(struct ctl *ctl);
+int cmd_restore(struct ctl *ctl);
+int cmd_export(struct ctl *ctl);
+int cmd_load(struct ctl *ctl);
 int cmd_dump(struct ctl *ctl);
 int cmd_repair(struct ctl *ctl);
 int cmd_verify(struct ctl *ctl);
