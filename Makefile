@@ -285,7 +285,7 @@ uninstall:
 	rm -f $(installed) $(systemd)
 	rm -rf $(docdir)
 	rm -f $(mandir)/man3/libshale.3 $(mandir)/man3/shale_*.3 $(mandir)/man1/shalectl.1 $(mandir)/man1/shale-*.1 \
-		$(mandir)/man5/shaled.conf.5 $(mandir)/man8/shaled.8
+		$(mandir)/man5/shaled.conf.5 $(mandir)/man7/shale-probes.7 $(mandir)/man8/shaled.8
 
 # ---- Debian packages ----
 

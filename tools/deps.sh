@@ -10,7 +10,7 @@ case "${1:-}" in
 ci) packages="$packages clang clang-format g++ scdoc mandoc spin valgrind e2fsprogs xfsprogs gcovr systemd systemd-container dbus
  prometheus systemtap-sdt-dev" ;;
 bench) packages="$packages librocksdb-dev liblmdb-dev libhiredis-dev redis-server" ;;
-deb) packages="$packages debhelper dpkg-dev po-debconf fakeroot lintian debootstrap scdoc systemd-container" ;;
+deb) packages="$packages debhelper dpkg-dev po-debconf fakeroot lintian debootstrap scdoc systemd-container systemtap-sdt-dev" ;;
 *) echo "usage: deps.sh [ci|bench|deb]" >&2 && exit 2 ;;
 esac
 

@@ -1,5 +1,5 @@
 #!/bin/sh
-# build.sh FOLDER [SHALED]: makes the manual pages in FOLDER/man1, man3, man5, man8: of the tools, the library (with a link for each further function
+# build.sh FOLDER [SHALED]: makes the manual pages in FOLDER/man1, man3, man5, man7, man8: of the tools, the library (with a link for each further function
 # that a page names), the configuration (from what SHALED says of it; without it there is none), the daemon. Without scdoc it says so and makes none.
 set -eu
 root=$(dirname "$0")/../.. out=$1 shaled=${2:-}
@@ -7,9 +7,9 @@ if ! command -v scdoc >/dev/null 2>&1; then
 	echo "man: scdoc is not installed (make deps-ci brings it): no manual pages" >&2
 	exit 0
 fi
-mkdir -p "$out/man1" "$out/man3" "$out/man5" "$out/man8"
-rm -f "$out"/man[1358]/*
-for source in "$root"/client/man/*.3.scd "$root"/tools/man/*.1.scd "$root"/daemon/man/*.8.scd; do
+mkdir -p "$out/man1" "$out/man3" "$out/man5" "$out/man7" "$out/man8"
+rm -f "$out"/man[13578]/*
+for source in "$root"/client/man/*.3.scd "$root"/tools/man/*.1.scd "$root"/daemon/man/*.[78].scd; do
 	page=$(basename "$source" .scd)
 	section=${page##*.}
 	scdoc <"$source" >"$out/man$section/$page"
