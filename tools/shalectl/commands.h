@@ -9,7 +9,7 @@
 
 /*
  * One verb. @args is what the help shows and what is parsed: words in capitals are operands, in [brackets] those that may be missing; a trailing
- * "..." takes any number; "a|b" takes one of these words. FILE, DIR, PATH and VERB are completed.
+ * "..." takes any number; "a|b" takes one of these words. FILE, PATH, DIR, CHECKPOINT and VERB are completed.
  */
 struct command {
 	const char *name, *args;

@@ -30,7 +30,7 @@ static void print_pattern(size_t option)
 /* What a placeholder is completed with, as an array of compgen's words. */
 static void print_kind(char *placeholder)
 {
-	if (strcmp(placeholder, "DIR") == 0)
+	if (strcmp(placeholder, "DIR") == 0 || strcmp(placeholder, "CHECKPOINT") == 0)
 		printf("kind=(-d)");
 	else if (strcmp(placeholder, "FILE") == 0 || strcmp(placeholder, "PATH") == 0)
 		printf("kind=(-f)");

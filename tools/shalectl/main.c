@@ -11,6 +11,8 @@
 
 #include "tools/shalectl/commands.h"
 
+enum { ANSWER_FACTOR = 5 }; /* an answer may take so many times as long as a connection */
+
 void complain(const char *fmt, ...)
 {
 	va_list ap;
@@ -63,6 +65,8 @@ int ctl_open(struct ctl *ctl, bool read_only, struct shale_db **db_out)
 	options.connect_ms = ctl->timeout_ms;
 	options.reconnect_ms = ctl->timeout_ms;
 	options.read_only = read_only;
+	/* A daemon that hangs after the connection is noticed, too. Writes wait as long as it takes: a stall is no hang. */
+	options.deadline_us = read_only ? ANSWER_FACTOR * (uint64_t)ctl->timeout_ms * 1000 : 0;
 	if (access(path, F_OK) < 0 && errno == ENOENT)
 		options.connect_ms =
 			0; /* nobody is there: a socket that is left over may have a daemon on its way back */
