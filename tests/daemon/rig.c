@@ -187,6 +187,11 @@ void client_open_large(struct client *c, size_t arena)
 	open_session(c, false, -1, 0, arena);
 }
 
+void client_open_large_as(struct client *c, uid_t uid, size_t arena)
+{
+	open_session(c, false, -1, uid, arena);
+}
+
 void publish(struct client *c, unsigned n)
 {
 	if (ring_sq_publish(&c->ring, n))

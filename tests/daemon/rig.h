@@ -68,6 +68,7 @@ void client_open_large(struct client *c, size_t arena);
 
 /* One of that user. */
 void client_open_as(struct client *c, uid_t uid);
+void client_open_large_as(struct client *c, uid_t uid, size_t arena);
 
 /* As when it hangs up: posts SESSION_END, waits for SESSION_GONE, frees. */
 void client_close(struct client *c);

@@ -7,6 +7,7 @@
 #include <string.h>
 
 #include "daemon/pending.h"
+#include "daemon/reads.h"
 #include "daemon/shares.h"
 #include "daemon/turns.h"
 #include "shm/condition.h"
@@ -380,6 +381,58 @@ START_TEST(rate_of_a_user)
 }
 END_TEST
 
+/* One large value is not behind all those that another user, or another session, has asked for: their slices alternate. */
+START_TEST(slices_alternate)
+{
+	enum { SIZE = 700 << 10, SLICES = 3, MANY = 8 };
+	struct client c[3];
+	unsigned char *end;
+	struct sqe *sqe;
+	unsigned n = 0;
+
+	begin(NULL);
+	for (unsigned i = 0; i < 3; i++)
+		client_open_large_as(&c[i], i < 2 ? 1001 : 1002, 2 << 20);
+	end = batch_append_put(batch_begin(c[0].arena), slice_str("big"), slice_of(c[0].arena + (1 << 20), SIZE));
+	batch_set_count(c[0].arena, 1);
+	sqe = prepare(&c[0], 0, OP_WRITE);
+	sqe->in_len = (uint32_t)(end - c[0].arena);
+	ring_sq_publish(&c[0].ring, 1);
+	take_all();
+	ck_assert_uint_eq(drain(&c[0]), 1);
+	for (unsigned i = 0; i < 3; i++) {
+		for (unsigned k = 0; k < (i < 2 ? MANY : 1); k++) {
+			sqe = prepare(&c[i], 0, OP_GET);
+			memcpy(c[i].arena, "big", 3);
+			sqe->in_len = 3;
+			ring_sq_publish(&c[i].ring, 1);
+			turns_take(svc);
+		}
+	}
+	take_all();
+	for (; !ring_cq_peek(&c[2].ring); n++) {
+		ck_assert_uint_eq(read_answer_on(svc), 1);
+		take_all();
+	}
+	ck_assert_uint_le(n, 2 * SLICES);
+	ck_assert_uint_eq(drain(&c[2]), 1);
+	for (; !ring_cq_peek(&c[1].ring); n++) {
+		ck_assert_uint_eq(read_answer_on(svc), 1);
+		take_all();
+	}
+	ck_assert_uint_le(n, 3 * SLICES);
+	client_close(&c[1]); /* with answers on their way */
+	for (; read_answer_on(svc); n++)
+		take_all();
+	take_all();
+	ck_assert_uint_eq(drain(&c[0]), MANY);
+	ck_assert(list_empty(&svc->answering));
+	client_close(&c[2]);
+	client_close(&c[0]);
+	rig_stop();
+}
+END_TEST
+
 /* However many sessions of a user wait for its rate, another user's write that may go is found behind them. */
 START_TEST(rate_holds_nobody_else)
 {
@@ -412,4 +465,4 @@ END_TEST
 
 TEST_MAIN("fairness", 30, turns_are_equal, turns_have_weights, light_is_looked_at_between_visits,
 	  many_light_ones_are_one_user, bytes_count, conditions_count, backlog_is_not_in_the_way, shares_by_weight,
-	  rate_of_a_user, rate_holds_nobody_else)
+	  rate_of_a_user, slices_alternate, rate_holds_nobody_else)
