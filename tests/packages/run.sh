@@ -114,8 +114,7 @@ contents() {
 		libshale-dev usr/share/doc/libshale-dev/examples/hello.c
 	LIST
 }
-confdaemon_left() { in_container sh -c 'grep -sx shaled /proc/[0-9]*/comm'; }
-file() {
+conffile() {
 	says /etc/shale/shaled.conf dpkg-deb -I "$(file shaled)" conffiles
 }
 linted() {
