@@ -88,9 +88,9 @@ static void refuse(struct control *c, int socket, const struct ucred *peer, int 
 
 	snprintf(w.text, sizeof(w.text), "%s", text);
 	handshake_send(socket, &w, NULL, 0); /* a peer that does not listen needs no words */
-	atomic_fetch_add_explicit(&c->service->refused[refusal(status)], 1, memory_order_relaxed);
 	event_tell(&c->service->events, REGION_EVENT_REFUSED, LOG_NOTICE, "refused process %ld (user %ld): %s",
 		   (long)peer->pid, (long)peer->uid, text);
+	atomic_fetch_add_explicit(&c->service->refused[refusal(status)], 1, memory_order_relaxed);
 	log_braked(&c->refused_brake, monotonic_ns(), LOG_NOTICE, "refused process %ld (user %ld): %s", (long)peer->pid,
 		   (long)peer->uid, text);
 }

@@ -6,6 +6,8 @@
 #include <signal.h>
 #include <stdio.h>
 #include <string.h>
+#include <sys/socket.h>
+#include <sys/un.h>
 #include <unistd.h>
 
 #include "tests/proc/proc.h"
@@ -251,6 +253,39 @@ START_TEST(without_an_answer)
 }
 END_TEST
 
+/* Who is refused is counted by reason, and is an event that names the process and why. */
+START_TEST(refusals_are_counted_and_told)
+{
+	struct sockaddr_un at = {.sun_family = AF_UNIX};
+	char answer[1024];
+	struct shale_db *db;
+	int fd = socket(AF_UNIX, SOCK_SEQPACKET, 0);
+
+	begin();
+	ck_assert_uint_lt(strlen(d.socket), sizeof(at.sun_path));
+	strcpy(at.sun_path, d.socket);
+	ck_ok(connect(fd, (struct sockaddr *)&at, sizeof(at)));
+	ck_assert_int_eq(send(fd, "nonsense", 8, 0), 8);
+	ck_assert_int_gt(recv(fd, answer, sizeof(answer), 0),
+			 0); /* counted before or after this: a later page has it */
+	close(fd);
+	db = proc_open(&d);
+	for (int i = 0; i < 800 * PATIENCE; i++) {
+		proc_put(db, "key", "value"); /* the page is renewed while something is done */
+		if (proc_stats(&d).refused[REGION_REFUSED_PROTOCOL])
+			break;
+	}
+	shale_close(db);
+	ck_assert_int_eq(ctl("metrics"), 0);
+	ck_assert(value("shale_sessions_refused_total", "reason=\"protocol\"") == 1);
+	ck_assert(value("shale_sessions_refused_total", "reason=\"access\"") == 0);
+	ck_assert_int_eq(ctl("events --json"), 0);
+	snprintf(answer, sizeof(answer), "refused process %ld ", (long)getpid());
+	ck_assert_msg(strstr(out, "\"kind\":\"refused\"") && strstr(out, answer), "%s", out);
+	end();
+}
+END_TEST
+
 /* ---- tools/grafana ---- */
 
 /* Every metric that the dashboard and the alert rules ask for is one that shalectl prints. */
@@ -337,5 +372,5 @@ START_TEST(events_are_followed)
 END_TEST
 
 TEST_MAIN("metrics", 60 * PATIENCE, openmetrics_are_well_formed, names_and_types_stay, promtool_agrees,
-	  numbers_are_those_of_the_clients, without_an_answer, dashboard_and_alerts_name_what_there_is,
-	  events_are_followed)
+	  numbers_are_those_of_the_clients, refusals_are_counted_and_told, without_an_answer,
+	  dashboard_and_alerts_name_what_there_is, events_are_followed)
