@@ -172,7 +172,7 @@ static json_t *rates_json(const struct top *t)
 			 RATE(gets_found), "writes", RATE(writes), "writes_synced", RATE(write_batches_synced), "puts",
 			 RATE(puts), "deletes", RATE(deletes), "scans", RATE(scans), "scan_entries", RATE(scan_entries),
 			 "bytes_written_by_clients", RATE(bytes_written_by_clients), "bytes_read_by_clients",
-			 RATE(bytes_read_by_clients), "wal_bytes", RATE(wal_bytes), "compaction_bytes_read",
+			 RATE(bytes_read_by_clients), "wal_bytes", RATE(wal_appended), "compaction_bytes_read",
 			 RATE(compaction_bytes_read), "compaction_bytes_written", RATE(compaction_bytes_written));
 #undef RATE
 }

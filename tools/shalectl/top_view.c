@@ -134,7 +134,7 @@ static void rates(struct view *v, const struct top *t)
 	     COUNT_OF(0, gets), COUNT_OF(1, gets_found), COUNT_OF(2, writes), COUNT_OF(3, write_batches_synced),
 	     COUNT_OF(4, puts), COUNT_OF(5, deletes), COUNT_OF(6, scans));
 	line(v, NULL, "           %s from clients, %s to them  %s to the log  tables: %s read, %s written",
-	     BYTES_OF(0, bytes_written_by_clients), BYTES_OF(1, bytes_read_by_clients), BYTES_OF(2, wal_bytes),
+	     BYTES_OF(0, bytes_written_by_clients), BYTES_OF(1, bytes_read_by_clients), BYTES_OF(2, wal_appended),
 	     BYTES_OF(3, compaction_bytes_read), BYTES_OF(4, compaction_bytes_written));
 #undef COUNT_OF
 #undef BYTES_OF
