@@ -31,7 +31,8 @@ static const struct sim_command last[] = {
 
 struct walk {
 	unsigned op[LENGTH_MAX], length;
-	uint64_t crash_at; /* 0: none */
+	uint64_t crash_at; /* I/O; 0: none */
+	uint64_t kill_at;  /* kill point; 0: none */
 	bool power;
 	uint64_t fate;
 };
@@ -61,8 +62,8 @@ static void run(struct sim *s, const struct sim_command *c, size_t count, const 
 	}
 }
 
-/* Returns the number of I/Os. */
-static uint64_t play(const struct walk *w, struct sim_result *sum)
+/* Returns the number of I/Os, and that of kill points. */
+static uint64_t play(const struct walk *w, struct sim_result *sum, uint64_t *kill_points_out)
 {
 	static struct sim s;
 	struct sim_config config;
@@ -71,11 +72,13 @@ static uint64_t play(const struct walk *w, struct sim_result *sum)
 	tiny(&config);
 	sim_init(&s, &config);
 	s.crash_at = w->crash_at;
+	s.kill_at = w->kill_at;
 	run(&s, first, ARRAY_SIZE(first), w, 0);
 	for (unsigned i = 0; i < w->length; i++)
 		run(&s, alphabet[w->op[i]].command, alphabet[w->op[i]].count, w, i + 1);
 	run(&s, last, 1, w, 0);
 	events = s.all_events + (s.e ? s.env.events : 0);
+	*kill_points_out = s.kill_points;
 	run(&s, last + 1, ARRAY_SIZE(last) - 1, w, 0);
 	sum->seeds++;
 	sum->ops += s.ops;
@@ -94,8 +97,9 @@ static void describe(const struct walk *w, struct sim_result *sum)
 
 	for (unsigned i = 0; i < w->length; i++)
 		n += (size_t)snprintf(text + n, sizeof(text) - n, "%s ", alphabet[w->op[i]].name);
-	snprintf(text + n, sizeof(text) - n, "(%s at I/O %llu, fate %llu): %.300s", w->power ? "power loss" : "kill",
-		 (unsigned long long)w->crash_at, (unsigned long long)w->fate, sum->violation);
+	snprintf(text + n, sizeof(text) - n, "(%s at %s %llu, fate %llu): %.300s", w->power ? "power loss" : "kill",
+		 w->kill_at ? "kill point" : "I/O", (unsigned long long)(w->kill_at ? w->kill_at : w->crash_at),
+		 (unsigned long long)w->fate, sum->violation);
 	strcpy(sum->violation, text);
 }
 
@@ -103,21 +107,27 @@ static void describe(const struct walk *w, struct sim_result *sum)
 static bool every_crash(unsigned length, uint64_t n, struct sim_result *sum)
 {
 	struct walk w = {.length = length};
-	uint64_t events;
+	uint64_t events, points, unused;
 
 	for (unsigned i = 0; i < length; i++, n /= ARRAY_SIZE(alphabet))
 		w.op[i] = (unsigned)(n % ARRAY_SIZE(alphabet));
-	events = play(&w, sum);
-	for (w.crash_at = 1; w.crash_at <= events && !sum->violation[0]; w.crash_at++) {
-		for (w.fate = 0; w.fate <= FATES && !sum->violation[0]; w.fate++) {
-			w.power = w.fate > 0;
+	limit_cpu(RUN_SECONDS);
+	events = play(&w, sum, &points);
+	for (uint64_t at = 1; at <= events && !sum->violation[0]; at++) {
+		for (unsigned fate = 0; fate <= FATES && !sum->violation[0]; fate++) {
+			w.crash_at = at;
+			w.fate = fate;
+			w.power = fate > 0;
 			limit_cpu(RUN_SECONDS);
-			play(&w, sum);
-			if (sum->violation[0])
-				break;
+			play(&w, sum, &unused);
 		}
-		if (sum->violation[0])
-			break;
+	}
+	for (uint64_t at = 1; at <= points && !sum->violation[0]; at++) {
+		w.crash_at = w.fate = 0;
+		w.power = false;
+		w.kill_at = at;
+		limit_cpu(RUN_SECONDS);
+		play(&w, sum, &unused);
 	}
 	if (sum->violation[0])
 		describe(&w, sum);

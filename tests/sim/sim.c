@@ -46,7 +46,7 @@ static void at_kill_point(const char *name)
 
 	(void)name;
 	s->kill_points++;
-	if (s->kill_in < 0 || s->kill_in-- > 0 || s->env.dead)
+	if (s->env.dead || (s->kill_points != s->kill_at && (s->kill_in < 0 || s->kill_in-- > 0)))
 		return;
 	memcpy(s->window_then, s->window, s->window_size);
 	s->killed = true;

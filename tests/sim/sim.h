@@ -44,7 +44,8 @@ struct sim {
 	void *window, *window_then; /* the second: as it was when the process died at a kill point */
 	size_t window_size;
 	int64_t kill_in;      /* kill points until the daemon dies at one; negative: never */
-	uint64_t kill_points; /* passed so far */
+	uint64_t kill_points; /* passed so far, by all processes */
+	uint64_t kill_at;     /* for exhaustive.c: it dies at the one of this number, counted from 1; 0: none */
 	bool killed;	      /* it did: window_then is its window */
 	struct engine_host host;
 	struct oracle oracle;
