@@ -193,7 +193,7 @@ begin_load() {
 	rm -f "$root/var/tmp/notes"
 	in_container shale-worker load /run/shale/shale.sock /var/tmp/notes >"$base/load.out" 2>&1 &
 	worker=$!
-	must until_true 20 test -s "$root/var/tmp/notes"
+	until_true 20 test -s "$root/var/tmp/notes" || { why="the worker: $(tail -3 "$base/load.out")"; return 1; }
 }
 end_load() {
 	in_container sh -c 'kill -TERM $(pgrep -x shale-worker)'
