@@ -39,6 +39,7 @@ void bed_restart(struct bed *b)
 {
 	version_set_fini(&b->vs);
 	b->env.countdown = -1;
+	b->env.base.dir_failed = b->env.inner->dir_failed = false; /* what a process knows ends with it */
 	memset(&b->err, 0, sizeof(b->err));
 	ck_ok(version_set_init(&b->vs, &b->env.base, &b->lock, &b->options, note_gone, b));
 }
