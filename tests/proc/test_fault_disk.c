@@ -138,6 +138,22 @@ static void goes_on_by_itself(struct shale_db *db, unsigned n)
 	ck_assert_msg(rc == 0, "%d: %s", rc, shale_last_error(db));
 }
 
+/* The region tells of it, and that it is over, for whoever looks later. */
+static void told_as_events(void)
+{
+	char events[1 << 14];
+
+	for (int i = 0; i < 1000 * PATIENCE; i++, usleep(10000)) {
+		ck_assert_int_eq(
+			proc_shell(events, sizeof(events), "%s/shalectl --db %s events", proc_build(), d.database), 0);
+		if (strstr(events, "  resumed "))
+			break;
+	}
+	ck_assert_msg(strstr(events, "  error    paused ") && strstr(events, "No space left") &&
+			      strstr(events, "  resumed "),
+		      "%s", events);
+}
+
 static void fill_up(const char *type)
 {
 	struct shale_db *db, *other;
@@ -159,6 +175,7 @@ static void fill_up(const char *type)
 	ck_ok(unlink(path));
 	goes_on_by_itself(db, n++);
 	check_numbers(other, n);
+	told_as_events();
 	/* Once more, and killed there. Recovery writes tables: without room it is refused, and nothing is harmed. */
 	loopfs_fill(fs.root, "precious", 2 << 20);
 	n = write_until_full(db, n);
