@@ -195,8 +195,9 @@ static int open_to_clients(struct house *h, struct err_info *err)
 	h->gauges.workers = &h->workers;
 	h->service.gauges = h->workers.gauges = &h->gauges;
 	gauges_measure(&h->gauges);
-	event_tell(&h->service.events, REGION_EVENT_STARTED, LOG_NOTICE, "shaled " SHALE_VERSION " (process %ld) by %s%s%s",
-		   (long)getpid(), h->env->backend, *h->env->reason ? ": " : "", h->env->reason);
+	event_tell(&h->service.events, REGION_EVENT_STARTED, LOG_NOTICE,
+		   "shaled " SHALE_VERSION " (process %ld) by %s%s%s", (long)getpid(), h->env->backend,
+		   *h->env->reason ? ": " : "", h->env->reason);
 	stats_init(&h->service, &h->recovery, h->env);
 	atomic_store_explicit(&h->region.header->last_sequence, engine_last_sequence(h->engine), memory_order_release);
 	stats_publish(&h->service);
@@ -225,8 +226,9 @@ static void announce(struct house *h)
 		  "serving %s on %s%s (%s; %s; %u compaction worker%s)", h->database, h->socket,
 		  h->control.passed ? ", which the supervisor made" : "", h->env->backend, how,
 		  config_workers(h->config), config_workers(h->config) == 1 ? "" : "s");
-	event_tell(&h->service.events, REGION_EVENT_RECOVERED, *r->damage.text || r->dropped_bytes ? LOG_WARNING : LOG_NOTICE,
-		   "%s%s%s", how, *r->damage.text ? "; " : "", r->damage.text);
+	event_tell(&h->service.events, REGION_EVENT_RECOVERED,
+		   *r->damage.text || r->dropped_bytes ? LOG_WARNING : LOG_NOTICE, "%s%s%s", how,
+		   *r->damage.text ? "; " : "", r->damage.text);
 	notify_ready();
 }
 
@@ -263,7 +265,9 @@ static int end(struct house *h, int rc, struct err_info *err)
 	closed = close_database(h, failed, rc == 0 ? err : NULL);
 	if (h->serving) {
 		event_tell(&h->service.events, REGION_EVENT_STOPPED, failed ? LOG_ERR : LOG_NOTICE,
-			   failed ? "ended by a failure" : rc < 0 || closed ? "ended, not cleanly" : "ended cleanly");
+			   failed	      ? "ended by a failure"
+			   : rc < 0 || closed ? "ended, not cleanly"
+					      : "ended cleanly");
 		service_fini(&h->service);
 		if (!failed) /* a failed one keeps that state: clients look there for the reason */
 			atomic_store_explicit(&h->region.header->state, REGION_STOPPED, memory_order_release);
