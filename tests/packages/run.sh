@@ -211,6 +211,13 @@ instance() {
 	must in_container systemctl enable --now shaled@orders.socket shaled@orders.service &&
 		must in_container env SHALE_SOCKET=/run/shale/orders.sock shalectl put order one
 }
+# As the README has it.
+backup() {
+	must in_container shalectl checkpoint /var/lib/shale/backup && must as alice shalectl put later yes &&
+		must in_container shalectl checkpoint /var/lib/shale/backup && must in_container shalectl restore /var/lib/shale/backup /tmp/restored &&
+		must in_container shalectl verify --db /tmp/restored && must in_container shalectl doctor --json &&
+		must test "$(in_container shale-run --db /tmp/restored -- shalectl get later)" = yes
+}
 # A later package: new processes for all databases; a changed conffile stays as the administrator left it; what was in the database is there.
 upgrade() {
 	local tree=$temporary/later main other
@@ -254,6 +261,7 @@ check "shale-run, as anybody" private
 check "a C program, built with pkg-config" program
 check "units and completion are in order" documents
 check "a second database by the template" instance
+check "a checkpoint beside the database, and back from it" backup
 check "an upgrade restarts both, and keeps settings and data" upgrade
 check "removal stops all, and keeps the data" removes
 check "a new installation finds the data" comes_back
