@@ -17,6 +17,7 @@
  */
 #include "engine/engine_internal.h"
 #include "engine/kill_point.h"
+#include "engine/plant.h"
 
 #include <stdlib.h>
 
@@ -99,6 +100,8 @@ static void insert_some(struct engine *e)
 		memtable_add(e->mem, lw->next++, record.type, record.key, record.value);
 		n++;
 	}
+	if (PLANT("slice-visible"))
+		write_publish(e, lw->next - 1);
 	if (lw->next <= lw->sequence)
 		return;
 	write_publish(e, lw->sequence);

@@ -153,7 +153,7 @@ static void draw_large(struct generator *g, struct sim_config *c)
 	c->value[SET_WRITE_BUFFER] = PICK(g, 16384, 65536);
 	c->value[SET_BLOCK] = 4096;
 	c->value[SET_MANIFEST] = 65536;
-	g->large_every = (unsigned)PICK(g, 10, 40);
+	g->large_every = (unsigned)PICK(g, 4, 15);
 	g->crash_every = (unsigned)PICK(g, 20, 80);
 	g->left = 600;
 }

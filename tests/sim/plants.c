@@ -25,6 +25,7 @@ static const struct {
 	{"crc-skipped", "replay takes records whose checksum does not match"},
 	{"stale-tail", "replay goes on behind a record that is bad"},
 	{"batch-half-applied", "replay applies half of a batch"},
+	{"slice-visible", "readers see the first thousands of records of a batch while the others are inserted"},
 	{"log-number-early", "a flush gives up the logs of memtables that are not flushed"},
 	{"tombstone-early", "a tombstone is dropped while a deeper level holds its key"},
 	{"snapshot-ignored", "a merge keeps the newest entry only, whatever snapshots need"},
@@ -114,7 +115,8 @@ static bool run_plant(const char *folder, bool keep, unsigned i, uint64_t seed, 
 	isolate_seeds(seed, UINT64_MAX / 2, seconds, jobs, false, &sum, &failed, &script);
 	printf("%-24s script %-9s %4.1f s   seeds %-9s %5.1f s %4llu  %.100s\n", plants[i].name,
 	       known ? "found it," : "NOT", first - begin, sum.violation[0] ? "found it," : "NOT",
-	       seconds_now() - first, (unsigned long long)sum.seeds, sum.violation[0] ? sum.violation : plants[i].words);
+	       seconds_now() - first, (unsigned long long)sum.seeds,
+	       sum.violation[0] ? sum.violation : plants[i].words);
 	fflush(stdout);
 	if (keep && !known && sum.violation[0])
 		keep_script(path, plants[i].words, &script);

@@ -89,6 +89,8 @@ void sim_init(struct sim *s, const struct sim_config *config)
 
 void sim_fini(struct sim *s)
 {
+	/* A world that was broken off may be doomed: now it is. */
+	s->env.die_in = s->kill_in = -1;
 	if (s->e)
 		life_crash(s, false, 0, 0);
 	disk_fini(&s->disk);

@@ -142,12 +142,11 @@ static const char *beside_program(void)
 
 int main(int argc, char **argv)
 {
-	static const struct option options[] = {{"seed", 1, NULL, 's'},	      {"seconds", 1, NULL, 't'},
-						{"most", 1, NULL, 'm'},	      {"jobs", 1, NULL, 'j'},
-						{"replay", 1, NULL, 'r'},     {"failures", 1, NULL, 'f'},
-						{"exhaustive", 1, NULL, 'x'}, {"bugs", 0, NULL, 'b'},
-						{"bug", 1, NULL, 'p'},	      {"scripts", 1, NULL, 'd'},
-						{"keep-scripts", 0, NULL, 'k'}, {0}};
+	static const struct option options[] = {
+		{"seed", 1, NULL, 's'},	      {"seconds", 1, NULL, 't'},      {"most", 1, NULL, 'm'},
+		{"jobs", 1, NULL, 'j'},	      {"replay", 1, NULL, 'r'},	      {"failures", 1, NULL, 'f'},
+		{"exhaustive", 1, NULL, 'x'}, {"bugs", 0, NULL, 'b'},	      {"bug", 1, NULL, 'p'},
+		{"scripts", 1, NULL, 'd'},    {"keep-scripts", 0, NULL, 'k'}, {0}};
 	struct settings o = {.seed = 1, .most = UINT64_MAX / 2, .seconds = 60, .scripts = "tests/sim/corpus/plants"};
 	int c;
 
