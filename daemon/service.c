@@ -35,6 +35,7 @@
 
 #define MILLISECOND UINT64_C(1000000)
 static const uint64_t STATS_EVERY_NS = 100 * MILLISECOND;
+static const uint64_t STATS_REST_NS = 2 * MILLISECOND; /* the least time between two pages, however short the rests between them are */
 static const uint64_t CLOSING_MAX_NS = 5000 * MILLISECOND; /* how long a clean end waits for what is in flight */
 static const uint64_t RETRY_NS = 1000 * MILLISECOND;	   /* how often a full disk is tried again */
 static const uint64_t SET_ASIDE_NS =
@@ -293,12 +294,15 @@ static void service_sleep(struct service *svc)
 	}
 	if (unlikely(engine_write_busy(svc->engine)))
 		return;
-	if (svc->stats_changed)
+	/* Before every sleep would cost more than many a request: the last ones before a long rest are published a moment later. */
+	if (svc->stats_changed && svc->now_ns - svc->stats_ns >= STATS_REST_NS)
 		stats_publish(svc);
 	clogged = roster_look_at_clogged(svc);
 	if (svc->active_count)
 		return;
 	next = pending_next_ns(svc);
+	if (svc->stats_changed)
+		next = min_size(next, svc->stats_ns + STATS_REST_NS);
 	if (clogged < next)
 		next = clogged;
 	next = min_size(next, pins_next_ns(svc));
