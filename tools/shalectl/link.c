@@ -1,6 +1,7 @@
 #include "tools/shalectl/link.h"
 
 #include <errno.h>
+#include <poll.h>
 #include <stdlib.h>
 #include <sys/mman.h>
 #include <unistd.h>
@@ -72,6 +73,14 @@ int link_submit(struct link *l, const struct sqe *sqe)
 	return 0;
 }
 
+/* A killed daemon writes no state; the kernel closes its end of the socket. */
+static bool hung_up(const struct link *l)
+{
+	struct pollfd p = {.fd = l->socket, .events = POLLRDHUP};
+
+	return poll(&p, 1, 0) > 0 && p.revents & (POLLRDHUP | POLLHUP | POLLERR);
+}
+
 int link_wait(struct link *l, uint64_t until_ns, struct cqe *out)
 {
 	const struct cqe *cqe;
@@ -79,7 +88,7 @@ int link_wait(struct link *l, uint64_t until_ns, struct cqe *out)
 	while (!(cqe = ring_cq_peek(&l->ring))) {
 		uint64_t now = monotonic_ns();
 
-		if (ring_client_state(&l->ring) != CHANNEL_OPEN)
+		if (ring_client_state(&l->ring) != CHANNEL_OPEN || hung_up(l))
 			return -EPIPE;
 		if (now >= until_ns)
 			return 0;
