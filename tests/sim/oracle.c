@@ -139,5 +139,5 @@ void oracle_cut(struct oracle *o, uint64_t sequence)
 		o->key[i].count = upto(&o->key[i], sequence);
 	while (o->batches && o->batch[o->batches - 1] > sequence)
 		o->batches--;
-	o->appended = o->acknowledged = o->synced = sequence;
+	o->appended = o->accepted = o->acknowledged = o->synced = sequence;
 }

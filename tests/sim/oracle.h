@@ -28,7 +28,8 @@ struct oracle {
 	struct oracle_key *key;
 	uint64_t *batch; /* the last sequence of each batch, ascending */
 	size_t batches, cap;
-	uint64_t appended, acknowledged, synced; /* last sequences */
+	/* Last sequences: of what may be there; of what the engine said is in; of what its client heard of. */
+	uint64_t appended, accepted, acknowledged, synced;
 };
 
 void oracle_init(struct oracle *o, unsigned keys);

@@ -147,6 +147,7 @@ static void written(struct sim *s, const struct records *r, bool sync, uint64_t 
 {
 	s->ops += r->count;
 	applied(s, r, last);
+	s->oracle.accepted = last;
 	if (s->env.dead)
 		return;
 	if (!sync) {
@@ -564,7 +565,7 @@ void client_flush(struct sim *s)
 
 	if (s->e && !s->flush && engine_flush_start(s->e, &ticket) == 0) {
 		s->flush = ticket + 1;
-		s->flush_last = s->oracle.appended;
+		s->flush_last = s->oracle.accepted;
 		s->ops++;
 	}
 }

@@ -407,7 +407,6 @@ static bool any_busy(const struct sim *s)
 
 void life_close(struct sim *s, uint64_t die_in, bool power, uint64_t seed)
 {
-	uint64_t sure;
 	bool bad;
 	int rc;
 
@@ -426,7 +425,6 @@ void life_close(struct sim *s, uint64_t die_in, bool power, uint64_t seed)
 		}
 	}
 	client_progress(s);
-	sure = s->oracle.appended;
 	client_forget(s);
 	if (life_over(s))
 		return;
@@ -441,7 +439,7 @@ void life_close(struct sim *s, uint64_t die_in, bool power, uint64_t seed)
 	if (rc < 0 && !bad && !s->env.struck && !s->env.full)
 		violation(s, "the close failed: %d", rc);
 	if (rc == 0)
-		s->oracle.synced = s->oracle.acknowledged = sure;
+		s->oracle.synced = s->oracle.acknowledged = s->oracle.accepted;
 	let_go(s);
 	s->reopens++;
 }
