@@ -225,7 +225,10 @@ static bool dies_at(const char *point)
 		return false;
 	}
 	ck_assert_ptr_nonnull(strstr(out, "the daemon has ended"));
-	load_end();
+	for (unsigned w = 0; w < WRITERS; w++) { /* they would wait for a daemon to come back */
+		kill(pids[w], SIGKILL);
+		proc_wait(pids[w]);
+	}
 	ck_assert(WIFSIGNALED(private_daemon_kill(&d)));
 	return true;
 }
@@ -271,7 +274,8 @@ START_TEST(killed_in_the_middle)
 			proc_start(&d);
 			ck_assert_msg(ctl("checkpoint %s", target) == 0, "%s", out);
 			read_counts(counts->acknowledged, low);
-			judge_checkpoint(low, high);
+			if (update)
+				judge_checkpoint(low, high);
 			ck_assert(!part_left());
 			test_rmtree(target);
 		}
