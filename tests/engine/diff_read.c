@@ -1,4 +1,3 @@
-#define TEST_FEW_MARKS
 #include "tests/engine/diff_bed.h"
 
 /* ---- states to read at ---- */

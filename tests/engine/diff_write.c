@@ -1,4 +1,3 @@
-#define TEST_FEW_MARKS
 #include "tests/engine/diff_bed.h"
 
 uint64_t diff_pick(struct diff *d, uint64_t n)

@@ -1,4 +1,3 @@
-#define TEST_FEW_MARKS
 #include "tests/engine/stock.h"
 
 #include <string.h>

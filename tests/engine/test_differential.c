@@ -10,10 +10,9 @@
  * Each seed is a test of its own, in a process of its own. A failure prints the seed and the operation.
  *
  * What is compared how often, of a million operations: a third are gets, 40,000 ranges, a third of both at a pinned state; a hundred times each all that is there, at every pinned
- * state too, as it is and after reopening both. Most of the time was once spent by Check, which notes every assertion that holds (TEST_FEW_MARKS), then
+ * state too, as it is and after reopening both. Most of the time was once spent by Check, which notes every assertion that holds, then
  * by stock, with memtables so small that it compacted all the time.
  */
-#define TEST_FEW_MARKS
 #include <errno.h>
 #include <stdio.h>
 #include <sys/mman.h>
