@@ -325,7 +325,7 @@ START_TEST(full_disk)
 
 	begin();
 	for (size_t i = 0; (r = next_row(&i));) {
-		char words[256];
+		char words[600];
 
 		if (!r->prints || r->need == OFFLINE)
 			continue;
