@@ -117,7 +117,8 @@ static void op_property(struct service *svc, struct request *r)
 	if (rc == 0) {
 		size_t size = strlen(text);
 
-		session_charge(r->session, size - min_size(size, r->sqe.out_len)); /* it was made, also where it does not fit */
+		session_charge(r->session,
+			       size - min_size(size, r->sqe.out_len)); /* it was made, also where it does not fit */
 		ops_answer(svc, r, text, size);
 	} else {
 		request_complete(svc, r, rc, 0);
@@ -178,9 +179,9 @@ static void op_kick(struct service *svc, struct request *r)
 	log_line(LOG_NOTICE, "session of process %ld (%s, user %u) ended by process %ld (%s, user %u)",
 		 (long)other->pid, other->command, (unsigned)other->uid, (long)r->session->pid, r->session->command,
 		 (unsigned)uid);
-	event_tell(&svc->events, REGION_EVENT_KICKED, LOG_NOTICE, "session of process %ld (%s, user %u) ended by process %ld (%s, user %u)",
-		   (long)other->pid, other->command, (unsigned)other->uid, (long)r->session->pid, r->session->command,
-		   (unsigned)uid);
+	event_tell(&svc->events, REGION_EVENT_KICKED, LOG_NOTICE,
+		   "session of process %ld (%s, user %u) ended by process %ld (%s, user %u)", (long)other->pid,
+		   other->command, (unsigned)other->uid, (long)r->session->pid, r->session->command, (unsigned)uid);
 	roster_kick(svc, other);
 	request_complete(svc, r, 0, 0);
 }
