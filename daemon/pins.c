@@ -163,8 +163,8 @@ static uint64_t expire(struct service *svc, struct session *s)
 		svc->stats.snapshots_ousted += ended;
 		svc->stats_changed = true;
 		event_tell(&svc->events, REGION_EVENT_OUSTED, LOG_NOTICE,
-			   "the lease of %u snapshot%s of process %ld (%s, user %u) is over", ended, ended == 1 ? "" : "s",
-			   (long)s->pid, s->command, (unsigned)s->uid);
+			   "the lease of %u snapshot%s of process %ld (%s, user %u) is over", ended,
+			   ended == 1 ? "" : "s", (long)s->pid, s->command, (unsigned)s->uid);
 		log_braked(&svc->ousted_brake, svc->now_ns, LOG_NOTICE,
 			   "the lease of %u snapshot%s of process %ld (%s, user %u) is over", ended,
 			   ended == 1 ? "" : "s", (long)s->pid, s->command, (unsigned)s->uid);

@@ -74,7 +74,8 @@ static int damage(struct service *svc, struct request *r, int rc)
 
 	if (rc != -SHALE_ECORRUPT && rc != -SHALE_EMISSING && rc != -EIO)
 		return rc;
-	event_tell(&svc->events, REGION_EVENT_DAMAGE, LOG_ERR, "a read failed: %s", why ? why->text : shale_strerror(rc));
+	event_tell(&svc->events, REGION_EVENT_DAMAGE, LOG_ERR, "a read failed: %s",
+		   why ? why->text : shale_strerror(rc));
 	log_braked(&svc->damage_brake, svc->now_ns, LOG_ERR,
 		   "a read failed: %s; `shalectl verify` tells all that is damaged",
 		   why ? why->text : shale_strerror(rc));

@@ -141,8 +141,8 @@ void session_break(struct service *svc, struct session *s, const char *why)
 	svc->stats.sessions_broken++;
 	log_braked(&svc->broken_brake, svc->now_ns, LOG_WARNING, "session of process %ld (%s, user %u) ended: %s",
 		   (long)s->pid, s->command, (unsigned)s->uid, why);
-	event_tell(&svc->events, REGION_EVENT_BROKEN, LOG_WARNING, "session of process %ld (%s, user %u) ended: %s", (long)s->pid,
-		   s->command, (unsigned)s->uid, why);
+	event_tell(&svc->events, REGION_EVENT_BROKEN, LOG_WARNING, "session of process %ld (%s, user %u) ended: %s",
+		   (long)s->pid, s->command, (unsigned)s->uid, why);
 	session_tell(s, CHANNEL_BROKEN);
 	session_end(svc, s);
 	tell_control(svc, s, SESSION_BROKEN);

@@ -35,7 +35,8 @@
 
 #define MILLISECOND UINT64_C(1000000)
 static const uint64_t STATS_EVERY_NS = 100 * MILLISECOND;
-static const uint64_t STATS_REST_NS = 2 * MILLISECOND; /* the least time between two pages, however short the rests between them are */
+static const uint64_t STATS_REST_NS =
+	2 * MILLISECOND; /* the least time between two pages, however short the rests between them are */
 static const uint64_t CLOSING_MAX_NS = 5000 * MILLISECOND; /* how long a clean end waits for what is in flight */
 static const uint64_t RETRY_NS = 1000 * MILLISECOND;	   /* how often a full disk is tried again */
 static const uint64_t SET_ASIDE_NS =
@@ -475,9 +476,9 @@ int service_run(struct service *svc)
 int service_init(struct service *svc, const struct config *config, struct engine *engine, struct io_queue *queue,
 		 struct region *region, struct err_info *err)
 {
-	struct list *lists[] = {&svc->active,	&svc->parked,	   &svc->clogged,     &svc->ending,    &svc->dirty,
-				&svc->ready,	&svc->stalled,	   &svc->syncing,     &svc->flushes,   &svc->timed,
-				&svc->underway, &svc->compactions, &svc->flushes_due, &svc->answering, &svc->users,
+	struct list *lists[] = {&svc->active,	&svc->parked,	   &svc->clogged,     &svc->ending,	&svc->dirty,
+				&svc->ready,	&svc->stalled,	   &svc->syncing,     &svc->flushes,	&svc->timed,
+				&svc->underway, &svc->compactions, &svc->flushes_due, &svc->answering,	&svc->users,
 				&svc->turns,	&svc->light,	   &svc->leased,      &svc->checkpoints};
 
 	memset(svc, 0, sizeof(*svc));

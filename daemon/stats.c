@@ -47,12 +47,12 @@ static struct region_job job_row(const struct job_record *r, uint64_t now_ns)
 	uint64_t total = r->bytes[0] + r->bytes[1];
 	struct region_job row = {
 		.id = r->id,
-		.kind = r->kind == JOB_LOG	? REGION_JOB_LOG
-			: r->kind == JOB_FLUSH	? REGION_JOB_FLUSH
-			: r->kind == JOB_DELETE ? REGION_JOB_DELETE
+		.kind = r->kind == JOB_LOG	    ? REGION_JOB_LOG
+			: r->kind == JOB_FLUSH	    ? REGION_JOB_FLUSH
+			: r->kind == JOB_DELETE	    ? REGION_JOB_DELETE
 			: r->kind == JOB_CHECKPOINT ? REGION_JOB_CHECKPOINT
-			: r->trivial		? REGION_JOB_MOVE
-						: REGION_JOB_COMPACT,
+			: r->trivial		    ? REGION_JOB_MOVE
+						    : REGION_JOB_COMPACT,
 		.reason = r->reason,
 		.level = r->level,
 		.output_level = r->output_level,
@@ -111,11 +111,12 @@ static void tell_failure(struct service *svc, const struct job_record *r)
 						   : "background work";
 
 	if (r->kind == JOB_COMPACT)
-		event_tell(&svc->events, REGION_EVENT_JOB_FAILED, LOG_ERR, "job %llu: a compaction of levels %u and %u failed: %s",
-			   (unsigned long long)r->id, r->level, r->output_level, shale_strerror(r->result));
+		event_tell(&svc->events, REGION_EVENT_JOB_FAILED, LOG_ERR,
+			   "job %llu: a compaction of levels %u and %u failed: %s", (unsigned long long)r->id, r->level,
+			   r->output_level, shale_strerror(r->result));
 	else
-		event_tell(&svc->events, REGION_EVENT_JOB_FAILED, LOG_ERR, "job %llu: %s failed: %s", (unsigned long long)r->id,
-			   what, shale_strerror(r->result));
+		event_tell(&svc->events, REGION_EVENT_JOB_FAILED, LOG_ERR, "job %llu: %s failed: %s",
+			   (unsigned long long)r->id, what, shale_strerror(r->result));
 }
 
 /* @last: newest first. */

@@ -36,7 +36,8 @@ static int open_file(struct table *t, struct io_env *env, struct err_info *err)
 static int corrupt(struct table_load *l, uint64_t offset, const char *what)
 {
 	return err_set(l->err, -SHALE_ECORRUPT,
-		       "%s: offset %" PRIu64 ": %s; the file is damaged: put back a good copy, or run `shalectl repair`",
+		       "%s: offset %" PRIu64
+		       ": %s; the file is damaged: put back a good copy, or run `shalectl repair`",
 		       l->table->name, offset, what);
 }
 

@@ -149,7 +149,9 @@ enum ring_wake ring_cq_publish(struct ring_daemon *ring)
 
 void ring_wake_client(struct ring_daemon *ring)
 {
-	futex_wake(&ring->mine->cq_tail, 1); /* a ring has one consumer; a client with a thousand sleepers there wastes its own time, not ours */
+	futex_wake(
+		&ring->mine->cq_tail,
+		1); /* a ring has one consumer; a client with a thousand sleepers there wastes its own time, not ours */
 }
 
 bool ring_daemon_park(struct ring_daemon *ring)

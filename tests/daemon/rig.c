@@ -68,6 +68,8 @@ static void set_up(void)
 		      err.text);
 	ck_ok(region_create(&rig.region, rig.instance, rig.dir, 0600, &err));
 	ck_ok(service_init(&rig.service, &rig.config, rig.engine, queue, &rig.region, &err));
+	if (rig.set_aside_every_ns)
+		rig.service.set_aside_every_ns = rig.set_aside_every_ns;
 	rig.up = true;
 	stats_init(&rig.service, &recovery, rig.env);
 }

@@ -17,6 +17,7 @@
 
 struct rig {
 	/* set before rig_start() */
+	uint64_t set_aside_every_ns; /* 0: the service's own */
 	bool no_workers;     /* nothing is flushed until rig_work() */
 	bool still;	     /* no thread runs the service: the test calls its parts, and nothing happens by itself */
 	const char *setting; /* one more, or NULL */

@@ -71,9 +71,9 @@ START_TEST(tried_again)
 	char path[512];
 
 	rig.setting = "engine.l0_compaction=2";
+	rig.set_aside_every_ns = 1000000;
 	rig_start();
 	client_open(&c, false);
-	rig.service.set_aside_every_ns = 1000000; /* the ring's release and acquire order it before what follows */
 	/* A memtable goes down to level 2 where nothing overlaps: the first two tables are at 2 and 1, then level 0 begins. */
 	one_table("first");
 	one_table("second");

@@ -347,7 +347,8 @@ static int get(struct bed *b, const char *user, uint64_t sequence, uint64_t *tab
 	int rc;
 
 	b->rounds = 0;
-	while ((rc = version_get(h.vs.current, &b->ctx, slice_str(user), sequence, &value, NULL, charge_out)) == READ_MISS)
+	while ((rc = version_get(h.vs.current, &b->ctx, slice_str(user), sequence, &value, NULL, charge_out)) ==
+	       READ_MISS)
 		fetch(b);
 	if (rc == 0) {
 		ck_assert_uint_eq(value.size, sizeof(*table_out));

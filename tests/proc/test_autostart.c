@@ -319,5 +319,5 @@ START_TEST(standard_descriptors)
 }
 END_TEST
 
-TEST_MAIN("autostart", 120, comes_and_goes, inherits_nothing, named_from_here, standard_descriptors, one_daemon_for_all, killed_daemon_is_started_again,
-	  failures_have_words)
+TEST_MAIN("autostart", 120, comes_and_goes, inherits_nothing, named_from_here, standard_descriptors, one_daemon_for_all,
+	  killed_daemon_is_started_again, failures_have_words)

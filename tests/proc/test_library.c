@@ -82,8 +82,8 @@ START_TEST(manual_pages_are_well_formed)
 		puts("skipped: scdoc and mandoc are not installed (make deps-ci)");
 	} else {
 		rc = proc_shell(out, sizeof(out),
-				"exec 2>&1; set -e; client/man/build.sh %s; cd %s; mandoc -T lint -W error man*/*",
-				dir, dir);
+				"exec 2>&1; set -e; client/man/build.sh %s; cd %s; mandoc -T lint -W error man*/*", dir,
+				dir);
 		ck_assert_msg(rc == 0, "%s", out);
 		ck_assert_int_eq(proc_shell(out, sizeof(out), "cat %s/man3/shale_delete.3", dir), 0);
 		ck_assert_str_eq(out, ".so man3/shale_put.3\n");

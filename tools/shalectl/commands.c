@@ -62,20 +62,28 @@ const struct command command_table[] = {
 	 "Damaged files "
 	 "lie in lost/, as they were. Killed at any moment, it can be run again."},
 	{"checkpoint", "DIR", "", "copy the database as it is now into DIR, while everybody goes on", cmd_checkpoint,
-	 "Holds everything up to one sequence. Tables are hard links where DIR is on the same file system, else copies. DIR must not "
-	 "exist, or be an earlier checkpoint of this database, which becomes the new one at a stroke, keeping the tables that "
-	 "it has. The daemon makes it: for root and the daemon's user only, and where the daemon may write, which under systemd is below its "
+	 "Holds everything up to one sequence. Tables are hard links where DIR is on the same file system, else "
+	 "copies. DIR must not "
+	 "exist, or be an earlier checkpoint of this database, which becomes the new one at a stroke, keeping the "
+	 "tables that "
+	 "it has. The daemon makes it: for root and the daemon's user only, and where the daemon may write, which "
+	 "under systemd is below its "
 	 "state directory (/var/lib/shale). Ctrl-C leaves DIR as it was."},
 	{"restore", "CHECKPOINT DIR", "H", "make DIR a database from a checkpoint; no daemon is needed", cmd_restore,
-	 "CHECKPOINT may also be a copy of a database directory that nobody serves. DIR must not exist, or be empty. Everything is verified before "
-	 "DIR gets its name, so a damaged checkpoint (exit code 5), a full disk or Ctrl-C leave nothing there. Run by root, DIR belongs to "
+	 "CHECKPOINT may also be a copy of a database directory that nobody serves. DIR must not exist, or be empty. "
+	 "Everything is verified before "
+	 "DIR gets its name, so a damaged checkpoint (exit code 5), a full disk or Ctrl-C leave nothing there. Run by "
+	 "root, DIR belongs to "
 	 "whom the checkpoint belongs to, or the empty directory did."},
 	{"export", "[FILE]", "BLUftpn", "write all entries, or a range, to FILE or standard output", cmd_export,
-	 "As JSON lines, as scan --json prints them, with key_base64 and value_base64 for bytes that are no UTF-8; or with --binary; or with "
-	 "--leveldb as a directory that any LevelDB opens, also where the database itself uses zstd. All of it is the state of one "
+	 "As JSON lines, as scan --json prints them, with key_base64 and value_base64 for bytes that are no UTF-8; or "
+	 "with --binary; or with "
+	 "--leveldb as a directory that any LevelDB opens, also where the database itself uses zstd. All of it is the "
+	 "state of one "
 	 "moment; others go on writing. FILE must not exist, and has its name only when it is whole."},
 	{"load", "[FILE]", "y", "write entries from FILE or standard input, as export writes them", cmd_load,
-	 "Tells JSON lines and the binary form apart by itself. Entries are written in batches of up to 1000; what was written before a "
+	 "Tells JSON lines and the binary form apart by itself. Entries are written in batches of up to 1000; what was "
+	 "written before a "
 	 "failure stays, and loading again does no harm. A binary file that is damaged or cut short is noticed."},
 	{"dump", "FILE", "k", "print what a table, log, MANIFEST or CURRENT says, or a directory as a whole", cmd_dump,
 	 "One item a line, sound or not; damage is a line with its offset, and the exit code 5."},
@@ -94,7 +102,8 @@ const struct option_row option_table[] = {
 	{'d', "db", "DIR", OPTION_TEXT, AT(database),
 	 "the daemon that serves this database directory, or the directory itself"},
 	{'j', "json", NULL, OPTION_TRUE, AT(json), "answer in JSON"},
-	{'w', "timeout", "MS", OPTION_MILLISECONDS, AT(timeout_ms), "how long to wait for a connection, and five times as long for what is read; default 2000"},
+	{'w', "timeout", "MS", OPTION_MILLISECONDS, AT(timeout_ms),
+	 "how long to wait for a connection, and five times as long for what is read; default 2000"},
 	{'h', "help", NULL, OPTION_HELP, 0, "print this"},
 	/* those of verbs */
 	{'x', "hex", NULL, OPTION_TRUE, AT(hex), "print the value in hexadecimal"},
@@ -119,8 +128,10 @@ const struct option_row option_table[] = {
 	{'F', "follow", NULL, OPTION_TRUE, AT(follow), "go on, and print what happens as it does"},
 	{'T', "text", NULL, OPTION_TRUE, AT(text),
 	 "Prometheus's older text format, as node_exporter's textfile collector reads it"},
-	{'H', "link", NULL, OPTION_TRUE, AT(link), "link tables instead of copying them: fast, no space, and the same bytes as the checkpoint's"},
-	{'B', "binary", NULL, OPTION_TRUE, AT(binary), "in a binary form, smaller and faster than JSON, that tells when it is cut short"},
+	{'H', "link", NULL, OPTION_TRUE, AT(link),
+	 "link tables instead of copying them: fast, no space, and the same bytes as the checkpoint's"},
+	{'B', "binary", NULL, OPTION_TRUE, AT(binary),
+	 "in a binary form, smaller and faster than JSON, that tells when it is cut short"},
 	{'L', "leveldb", NULL, OPTION_TRUE, AT(leveldb), "FILE is a directory, for LevelDB"},
 	{'U', "no-compression", NULL, OPTION_TRUE, AT(uncompressed), "with --leveldb: without Snappy"},
 	{'S', "scdoc", NULL, OPTION_TRUE, AT(scdoc), "print the manual page's source, for scdoc"},

@@ -2,10 +2,18 @@
 #include "tools/shalectl/metrics.h"
 
 #define AT(field) offsetof(struct region_stats, field)
-#define ONE(name, type, help, field) {name, type, help, NULL, NULL, AT(field), SCALE_ONE, false, 0}
-#define LABELLED(name, type, help, label, value, field, scale) {name, type, help, label, value, AT(field), scale, false, 0}
-#define LEVEL(name, type, help, field, scale) \
-	{name, type, help, NULL, NULL, offsetof(struct region_level, field), scale, true, 0}
+#define ONE(name, type, help, field)                                                                                   \
+	{                                                                                                              \
+		name, type, help, NULL, NULL, AT(field), SCALE_ONE, false, 0                                           \
+	}
+#define LABELLED(name, type, help, label, value, field, scale)                                                         \
+	{                                                                                                              \
+		name, type, help, label, value, AT(field), scale, false, 0                                             \
+	}
+#define LEVEL(name, type, help, field, scale)                                                                          \
+	{                                                                                                              \
+		name, type, help, NULL, NULL, offsetof(struct region_level, field), scale, true, 0                     \
+	}
 #define COUNTER METRIC_COUNTER
 #define GAUGE METRIC_GAUGE
 
