@@ -164,7 +164,7 @@ struct job *engine_next_job(struct engine *e, unsigned kinds)
 		j->note.record.kind = j->kind;
 		j->note.record.reason = j->reason;
 		joblog_begin(&e->jobs, &j->note, io_now_ns(e->env));
-		if (j->kind & (JOB_FLUSH | JOB_COMPACT))
+		if (j->kind & (JOB_FLUSH | JOB_COMPACT | JOB_CHECKPOINT))
 			engine_wake_service(e); /* it shows them while they run */
 	} else {
 		free(j);

@@ -194,7 +194,7 @@ void loopfs_fill(const char *directory, const char *name, size_t leave)
 	ck_assert_int_ge(fd, 0);
 	/* Somebody else may take some at the same time, and the file's own map some more. */
 	for (size = size > leave ? size - leave : 0; size && posix_fallocate(fd, 0, (off_t)size) == ENOSPC;)
-		size = size > 65536 ? size - 65536 : 0;
+		size = size > 4096 ? size - 4096 : 0;
 	close(fd);
 }
 
