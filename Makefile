@@ -76,7 +76,7 @@ test_src   := $(wildcard $(TEST_FOLDERS:%=tests/%/test_*.c))
 tests      := $(patsubst tests/%.c,$(OUT)/tests/%,$(test_src))
 TESTS      ?= $(tests)
 
-.PHONY: all man check sim sim-exhaustive sim-bugs crash tests fuzz fuzz-programs model coverage differential hostile bit-flips check-systemd deb check-deb demo bench fairness install uninstall deps deps-ci deps-bench deps-deb format help clean
+.PHONY: all man check sim sim-exhaustive sim-bugs crash tests fuzz fuzz-programs model coverage differential hostile bit-flips check-systemd deb check-deb demo bench fairness install uninstall deps deps-ci deps-bench deps-deb format help clean FORCE
 all: $(libraries) $(programs)
 
 # ---- what the build needs; installed by itself where it may ----
@@ -101,7 +101,14 @@ ifeq ($(V)$(findstring s,$(firstword -$(MAKEFLAGS))),)
 quiet = @printf '  %-5s %s\n' $(1) $@;
 endif
 
-$(OUT)/obj/%.o: %.c | $(DEPS_OK)
+# Other flags, another compiler, or a package of choice that has come (make deps-bench): everything is compiled again.
+flags_now = $(CC) $(ALL_CFLAGS) $(CPPFLAGS_shale-bench) $(wildcard /usr/include/sys/sdt.h /usr/include/*/sys/sdt.h)
+$(OUT)/.flags: FORCE | $(DEPS_OK)
+	@mkdir -p $(@D)
+	@echo '$(flags_now)' | cmp -s - $@ || echo '$(flags_now)' >$@
+FORCE:
+
+$(OUT)/obj/%.o: %.c $(OUT)/.flags | $(DEPS_OK)
 	@mkdir -p $(@D)
 	$(call quiet,CC)$(CC) $(ALL_CFLAGS) -MMD -MP -c -o $@ $<
 
@@ -130,7 +137,7 @@ $(OUT)/shaled: $(OUT)/obj/daemon/main.o $(OUT)/libdaemon.a $(OUT)/libengine.a $(
 TOOL_PARTS_shalectl   := $(OUT)/libdaemon.a $(OUT)/libengine.a
 # The driver "engine" runs ours in the benchmark's own process.
 TOOL_PARTS_shale-bench := $(OUT)/libdaemon.a $(OUT)/libengine.a
-$(OUT)/obj/tools/shale-bench/%.o: ALL_CFLAGS += $(CPPFLAGS_shale-bench)
+$(OUT)/obj/tools/shale-bench/%.o: private ALL_CFLAGS += $(CPPFLAGS_shale-bench)
 
 define tool_rule
 $(OUT)/$(1): $(call objects,$(wildcard tools/$(1)/*.c)) $(OUT)/libtools.a $$(TOOL_PARTS_$(1)) $(OUT)/libshale.a
@@ -216,7 +223,7 @@ sim_src := $(filter-out tests/sim/test_%,$(wildcard tests/sim/*.c)) tests/sim/ru
 # The bugs of engine/plant.h are in these objects only.
 planted  = $(patsubst %.c,$(OUT)/obj/planted/%.o,$(1))
 
-$(OUT)/obj/planted/%.o: %.c | $(DEPS_OK)
+$(OUT)/obj/planted/%.o: %.c $(OUT)/.flags | $(DEPS_OK)
 	@mkdir -p $(@D)
 	$(call quiet,CC)$(CC) $(ALL_CFLAGS) -DSHALE_PLANT -MMD -MP -c -o $@ $<
 

@@ -4,13 +4,13 @@
 # building and trying out the Debian packages takes. Silent when nothing is missing.
 set -eu
 packages="gcc make libc6-dev pkg-config liburing-dev libjemalloc-dev libzstd-dev libsnappy-dev libisal-dev
- libinih-dev libsystemd-dev libsmartcols-dev libjansson-dev check libsubunit-dev libleveldb-dev"
+ libinih-dev libsystemd-dev libsmartcols-dev libjansson-dev systemtap-sdt-dev check libsubunit-dev libleveldb-dev"
 case "${1:-}" in
 "") ;;
 ci) packages="$packages clang clang-format g++ scdoc mandoc spin valgrind e2fsprogs xfsprogs gcovr systemd systemd-container dbus
- prometheus systemtap-sdt-dev" ;;
+ prometheus" ;;
 bench) packages="$packages librocksdb-dev liblmdb-dev libhiredis-dev redis-server" ;;
-deb) packages="$packages debhelper dpkg-dev po-debconf fakeroot lintian debootstrap scdoc systemd-container systemtap-sdt-dev" ;;
+deb) packages="$packages debhelper dpkg-dev po-debconf fakeroot lintian debootstrap scdoc systemd-container" ;;
 *) echo "usage: deps.sh [ci|bench|deb]" >&2 && exit 2 ;;
 esac
 
