@@ -301,7 +301,7 @@ static int prepare(struct progress *p)
 		if (unlikely(state == CHANNEL_BROKEN))
 			return -SHALE_ESESSION;
 		p->outgrown = need > ch->arena_size;
-		if (likely(state == CHANNEL_OPEN && !p->outgrown && !shrink_due(ch)))
+		if (likely(state == CHANNEL_OPEN && !p->outgrown && !shrink_due(ch) && !row_reader_replaced(&ch->rows)))
 			return 0;
 		channel_close(ch, false);
 	}

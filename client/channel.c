@@ -27,8 +27,10 @@ void channel_init(struct channel *ch)
 
 void channel_close(struct channel *ch, bool forked)
 {
-	if (ch->base && !forked)
+	if (ch->base && !forked) {
 		munmap(ch->base, ch->size);
+		row_reader_unmap(&ch->rows);
+	}
 	if (ch->doorbell >= 0)
 		close(ch->doorbell);
 	if (ch->socket >= 0) {
@@ -104,6 +106,10 @@ static int adopt(struct shale_db *db, struct channel *ch, const struct welcome *
 			return rc;
 		/* Release: the session is there before snapshots of its predecessor go stale. Pairs with snapshot_alive(). */
 		atomic_fetch_add_explicit(&db->main_count, 1, memory_order_release);
+	} else {
+		rc = row_reader_map(&ch->rows, fds[3], err);
+		if (rc < 0)
+			return rc;
 	}
 	spinner_init(&ch->spin, db->one_core ? 0 : spin_us * 1000);
 	memcpy(ch->boot_id, w->boot_id, sizeof(ch->boot_id));
@@ -144,6 +150,7 @@ int channel_connect(struct shale_db *db, struct channel *ch, uint32_t entries, s
 	rc = adopt(db, ch, &w, fds, err);
 	close(fds[0]); /* the mappings hold the memory */
 	close(fds[1]);
+	close(fds[3]);
 	if (rc < 0) {
 		channel_close(ch, false);
 		return rc;

@@ -22,6 +22,7 @@
 #include "shm/park.h"
 #include "shm/region.h"
 #include "shm/ring.h"
+#include "shm/row_cache.h"
 
 /*
  * A chunk that is on its way while an iterator's owner consumes the one before. It has a quarter of the arena, from its end on; so calls have at least
@@ -54,6 +55,7 @@ struct channel {
 	unsigned char boot_id[16]; /* which run of the daemon */
 	size_t usual_arena;        /* what is usual on this handle; a larger one was needed once */
 	unsigned small_calls;      /* so many in a row did not need it */
+	struct row_reader rows;    /* of the session's daemon; the main session has none */
 	struct ahead ahead[AHEADS];
 };
 

@@ -115,12 +115,17 @@ int shale_delete(struct shale_db *db, const struct shale_write_options *options,
 	return call_run(db, &call, &answer);
 }
 
-/* Asks for the value; @answer borrows the arena. */
-static int get(struct shale_db *db, const struct shale_read_options *options, const void *key, size_t key_len,
-	       bool length_only, struct answer *answer)
+/* A value as the daemon or the row cache gives it. */
+struct found {
+	int res; /* 0, SHALE_NOTFOUND */
+	size_t len;
+	const unsigned char *bytes; /* in the arena, or in the caller's buffer; NULL: only the length was asked for */
+	uint64_t sequence;
+};
+
+static int check_get(struct shale_db *db, const struct shale_read_options *options, const void *key, size_t key_len,
+		     struct shale_read_options *o)
 {
-	struct shale_read_options o;
-	struct call call;
 	int rc = check_fork(db);
 
 	if (unlikely(rc < 0))
@@ -128,58 +133,110 @@ static int get(struct shale_db *db, const struct shale_read_options *options, co
 	rc = check_key(db, "get", key, key_len);
 	if (unlikely(rc < 0))
 		return rc;
-	rc = options_copy(db, &o, sizeof(o), options);
+	rc = options_copy(db, o, sizeof(*o), options);
 	if (unlikely(rc < 0))
 		return rc;
-	if (o.snapshot && o.snapshot->sequence == 0)
+	if (o->snapshot && o->snapshot->sequence == 0)
 		return SHALE_NOTFOUND; /* pinned before the first write; to the daemon 0 would mean the newest */
-	call = (struct call){
+	return 0;
+}
+
+/* Looks where the daemon keeps what was read lately, into @buf. False: it has to be asked. */
+static bool look_up(struct shale_db *db, const struct shale_read_options *o, struct slice key, void *buf, size_t cap,
+		    struct found *out)
+{
+	const struct channel *ch;
+	struct lane *lane;
+
+	if (o->snapshot)
+		return false;
+	lane = lane_get(db);
+	if (unlikely(!lane || lane->channel.socket < 0))
+		return false;
+	ch = &lane->channel;
+	/* A session that was ended hears of it, however much of what it asks for could be had here. */
+	if (unlikely(ring_client_state(&ch->ring) != CHANNEL_OPEN))
+		return false;
+	*out = (struct found){.bytes = buf};
+	out->res = row_reader_get(&ch->rows, key, buf, cap, &out->len, &out->sequence);
+	return out->res != ROW_MISS;
+}
+
+static int ask(struct shale_db *db, const struct shale_read_options *o, struct slice key, bool length_only,
+	       struct found *out)
+{
+	struct answer answer;
+	struct call call = {
 		.what = "get",
 		.op = OP_GET,
-		.flags = o.no_fill_cache ? SQE_NO_FILL : 0,
+		.flags = o->no_fill_cache ? SQE_NO_FILL : 0,
 		.length_only = length_only,
 		.parts = 1,
-		.part = {slice_of(key, key_len)},
+		.part = {key},
 		.out_want = SIZE_MAX,
-		.snapshot = o.snapshot,
-		.deadline_us = o.deadline_us,
+		.snapshot = o->snapshot,
+		.deadline_us = o->deadline_us,
 	};
-	rc = call_run(db, &call, answer);
-	if (rc == 0 && o.sequence_out)
-		*o.sequence_out = answer->sequence;
+	int rc = call_run(db, &call, &answer);
+
+	if (rc < 0)
+		return rc;
+	*out = (struct found){rc, answer.len, answer.bytes, answer.sequence};
 	return rc;
 }
 
 int shale_get(struct shale_db *db, const struct shale_read_options *options, const void *key, size_t key_len, void *buf,
 	      size_t cap, size_t *len_out)
 {
-	struct answer answer;
-	int rc = get(db, options, key, key_len, cap == 0, &answer);
+	struct slice k = slice_of(key, key_len);
+	struct shale_read_options o;
+	struct found f;
+	int rc = check_get(db, options, key, key_len, &o);
 
-	if (rc != 0)
+	if (rc)
 		return rc;
-	if (cap)
-		memcpy(buf, answer.bytes, min_size(answer.len, cap));
-	*len_out = answer.len;
+	if (!look_up(db, &o, k, buf, cap, &f)) {
+		rc = ask(db, &o, k, cap == 0, &f);
+		if (rc < 0)
+			return rc;
+		if (rc == 0 && cap)
+			memcpy(buf, f.bytes, min_size(f.len, cap));
+	}
+	if (f.res)
+		return f.res;
+	if (o.sequence_out)
+		*o.sequence_out = f.sequence;
+	*len_out = f.len;
 	return 0;
 }
 
 int shale_get_alloc(struct shale_db *db, const struct shale_read_options *options, const void *key, size_t key_len,
 		    void **value_out, size_t *len_out)
 {
-	struct answer answer;
-	unsigned char *value;
-	int rc = get(db, options, key, key_len, false, &answer);
+	unsigned char small[ROW_ENTRY_MAX], *value;
+	struct slice k = slice_of(key, key_len);
+	struct shale_read_options o;
+	struct found f;
+	int rc = check_get(db, options, key, key_len, &o);
 
-	if (rc != 0)
+	if (rc)
 		return rc;
-	value = malloc(answer.len + 1);
+	if (!look_up(db, &o, k, small, sizeof(small), &f)) {
+		rc = ask(db, &o, k, false, &f);
+		if (rc < 0)
+			return rc;
+	}
+	if (f.res)
+		return f.res;
+	value = malloc(f.len + 1);
 	if (!value)
-		return fail(db, -ENOMEM, "get: no memory for a value of %zu bytes", answer.len);
-	memcpy(value, answer.bytes, answer.len);
-	value[answer.len] = '\0';
+		return fail(db, -ENOMEM, "get: no memory for a value of %zu bytes", f.len);
+	memcpy(value, f.bytes, f.len);
+	value[f.len] = '\0';
+	if (o.sequence_out)
+		*o.sequence_out = f.sequence;
 	*value_out = value;
-	*len_out = answer.len;
+	*len_out = f.len;
 	return 0;
 }
 

@@ -152,7 +152,8 @@ int shale_delete(struct shale_db *db, const struct shale_write_options *options,
  * shale_get - read one key.
  *
  * Stores the value's full length in *@len_out (bytes) and copies at most @cap bytes of it to @buf;
- * *@len_out > @cap means that the copy was cut short.
+ * *@len_out > @cap means that the copy was cut short. What is in @buf beyond the value, or when there is none, is undefined.
+ * A key that was read lately, by any process, and not written since is found in shared memory without a word to the daemon: as new as its answer would be.
  * Returns 0, SHALE_NOTFOUND, -ETIMEDOUT, -SHALE_ECORRUPT, -EIO, -SHALE_EOUSTED, -SHALE_EKICKED, -EPIPE.
  */
 int shale_get(struct shale_db *db, const struct shale_read_options *options, const void *key, size_t key_len, void *buf,

@@ -7,6 +7,7 @@
 #include <stdlib.h>
 
 #include "shm/error.h"
+#include "shm/row_cache.h"
 
 /* The end of a long one: that tells files of a folder apart. */
 static void keep_origin(struct config *c, const struct config_key *k, const char *where)
@@ -135,6 +136,9 @@ int config_check(const struct config *c, struct err_info *err)
 {
 	if (!is_power_of_two(c->wal_ring))
 		return err_set(err, -SHALE_ECONFIG, "wal.ring must be a power of two, as 8M, 16M or 32M are");
+	if (c->row_cache && (!is_power_of_two(c->row_cache) || c->row_cache < ROW_CACHE_MIN))
+		return err_set(err, -SHALE_ECONFIG,
+			       "service.row_cache must be 0 or a power of two from 64K on, as 8M or 64M are");
 	if (!is_power_of_two(c->ring_entries))
 		return err_set(err, -SHALE_ECONFIG,
 			       "service.ring_entries must be a power of two, as 64, 128 or 256 are");
@@ -153,6 +157,16 @@ int config_check(const struct config *c, struct err_info *err)
 }
 
 /* ---- the rest ---- */
+
+static bool same_uids(const struct config_uids *a, const struct config_uids *b)
+{
+	return a->count == b->count && !memcmp(a->uid, b->uid, a->count * sizeof(a->uid[0]));
+}
+
+bool config_same_access(const struct config *a, const struct config *b)
+{
+	return same_uids(&a->uids, &b->uids) && same_uids(&a->read_only_uids, &b->read_only_uids);
+}
 
 void config_default(struct config *c)
 {

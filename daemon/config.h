@@ -28,7 +28,7 @@ struct config_weights {
 	unsigned weight[CONFIG_UIDS];
 };
 
-enum { CONFIG_KEYS = 50, CONFIG_ORIGIN = 128 };
+enum { CONFIG_KEYS = 51, CONFIG_ORIGIN = 128 };
 
 enum window_kind { WINDOW_SHM, WINDOW_DIRECTORY };
 
@@ -53,7 +53,7 @@ struct config {
 	uint64_t mode;
 	struct config_uids uids, read_only_uids;
 	/* service */
-	uint64_t spin_us, slowdown_rate, ring_entries, arena, exit_when_unused;
+	uint64_t spin_us, slowdown_rate, ring_entries, arena, row_cache, exit_when_unused;
 	/* io */
 	uint64_t backend; /* enum io_backend */
 	/* log */
@@ -123,6 +123,9 @@ void config_summary(const struct config *c, char *buf, size_t cap);
 /* Compaction workers to start: as configured, or by the cores this process may run on. At least 1. */
 unsigned config_workers(const struct config *c);
 unsigned config_cores(void);
+
+/* Both let the same users in, to do the same. */
+bool config_same_access(const struct config *a, const struct config *b);
 
 /* What fairness.weights gives @uid. */
 unsigned config_weight(const struct config *c, uid_t uid);

@@ -121,6 +121,9 @@ const struct config_key config_keys[] = {
 	 "requests in flight per session, when the client does not say; a power of two"},
 	{"service", "arena", T_SIZE, AT_ONCE, AT(arena), "1M", ARENA_SIZE_MIN, 1 * G, NULL,
 	 "payload memory per session, when the client does not say"},
+	{"service", "row_cache", T_SIZE, AT_START, AT(row_cache), "8M", 0, 16 * G, NULL,
+	 "shared memory for entries that were read lately, where clients find them without asking the daemon; a power "
+	 "of two, 64K at least; 0: none"},
 	{"service", "exit_when_unused", T_COUNT, AT_ONCE, AT(exit_when_unused), "0", 0, 86400000, NULL,
 	 "milliseconds without a client after which shaled ends by itself; 0: it stays"},
 	{"io", "backend", T_CHOICE, AT_START, AT(backend), "auto", 0, 0, backends,

@@ -22,6 +22,7 @@
 #include <unistd.h>
 
 #include "daemon/listen.h"
+#include "daemon/rows.h"
 #include "shm/error.h"
 #include "shm/handshake.h"
 
@@ -115,7 +116,9 @@ static int open_pidfd(pid_t pid)
 
 static int send_welcome(const struct control *c, int socket, const struct session *s)
 {
-	int fds[WELCOME_FDS] = {s->channel.fd, c->region_fd, s->doorbell};
+	uint64_t rows_size = 0;
+	int rows = rows_descriptor(c->service->rows, &rows_size), rc;
+	int fds[WELCOME_FDS] = {s->channel.fd, c->region_fd, s->doorbell, rows};
 	struct welcome w = {
 		.magic = WELCOME_MAGIC,
 		.size = sizeof(w),
@@ -124,13 +127,18 @@ static int send_welcome(const struct control *c, int socket, const struct sessio
 		.session = s->id,
 		.channel_size = s->channel.size,
 		.region_size = c->region->segment.size,
+		.rows_size = rows_size,
 		.max_request_bytes = c->config->max_request,
 		.max_key_bytes = c->config->max_key,
 		.spin_us = (uint32_t)c->config->spin_us,
 	};
 
+	if (rows < 0)
+		return rows;
 	memcpy(w.boot_id, c->region->header->boot_id, sizeof(w.boot_id));
-	return handshake_send(socket, &w, fds, WELCOME_FDS);
+	rc = handshake_send(socket, &w, fds, WELCOME_FDS);
+	close_fd(&rows);
+	return rc;
 }
 
 /*

@@ -12,6 +12,7 @@
 #include "daemon/listen.h"
 #include "daemon/log.h"
 #include "daemon/notify.h"
+#include "daemon/rows.h"
 #include "daemon/service.h"
 #include "daemon/stats.h"
 #include "daemon/window.h"
@@ -35,6 +36,7 @@ struct house {
 	struct engine *engine;
 	struct engine_recovery recovery;
 	struct region region;
+	struct rows rows;
 	struct gauges gauges;
 	struct workers workers;
 	struct service service;
@@ -56,6 +58,11 @@ static void on_progress(struct engine_host *host)
 
 	if (h->serving)
 		service_progress(&h->service);
+}
+
+static void on_key_changes(struct engine_host *host, struct slice user_key)
+{
+	row_cache_drop(&container_of(host, struct house, host)->rows.cache, user_key);
 }
 
 static void on_recovering(struct engine_host *host, const char *text)
@@ -160,6 +167,7 @@ static int open_database(struct house *h, const char *database, const char *sock
 		.progress = on_progress,
 		.log = on_log,
 		.recovering = on_recovering,
+		.key_changes = on_key_changes,
 		.memory = &memory_provider_anonymous,
 		.window = h->window.segment.base,
 		.window_size = h->window.segment.size,
@@ -187,10 +195,14 @@ static int open_to_clients(struct house *h, struct err_info *err)
 	if (rc < 0)
 		return rc;
 	region_set_socket(&h->region, h->socket);
+	rc = rows_open(&h->rows, h->instance, h->config->row_cache, err);
+	if (rc < 0)
+		return rc;
 	rc = service_init(&h->service, h->config, h->engine, h->queue, &h->region, err);
 	if (rc < 0)
 		return rc;
 	h->serving = true;
+	h->service.rows = &h->rows;
 	h->gauges.dirfd = io_env_dirfd(h->env);
 	h->gauges.workers = &h->workers;
 	h->service.gauges = h->workers.gauges = &h->gauges;
@@ -274,6 +286,7 @@ static int end(struct house *h, int rc, struct err_info *err)
 	}
 	if (h->passed >= 0)
 		close(h->passed);
+	rows_close(&h->rows);
 	if (h->region.header)
 		region_close(&h->region, true);
 	if (h->serving)

@@ -10,6 +10,7 @@
 #include "daemon/ops.h"
 #include "daemon/pending.h"
 #include "daemon/pins.h"
+#include "daemon/rows.h"
 #include "daemon/writes.h"
 #include "shm/error.h"
 
@@ -138,8 +139,8 @@ unsigned read_answer_on(struct service *svc)
 static void probe_get(struct service *svc, struct request *r)
 {
 	struct slice value;
-	uint64_t entry = 0;
-	int rc = engine_get_entry(r->view, &r->ctx, r->sequence, slice_of(r->in, r->sqe.in_len), &value, &entry);
+	uint64_t entry = 0, at = r->sequence;
+	int rc = engine_get_entry(r->view, &r->ctx, at, slice_of(r->in, r->sqe.in_len), &value, &entry);
 
 	if (rc == READ_MISS) {
 		read_fetch(svc, r);
@@ -147,6 +148,8 @@ static void probe_get(struct service *svc, struct request *r)
 	}
 	svc->stats.gets++;
 	r->sequence = entry;
+	if (rc >= 0)
+		rows_offer(svc, r, at, rc == 0 ? &value : NULL, entry);
 	if (rc == 0) {
 		svc->stats.gets_found++;
 		if (likely(min_size(value.size, r->sqe.out_len) <= ANSWER_SLICE)) {

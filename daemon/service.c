@@ -28,6 +28,7 @@
 #include "daemon/pins.h"
 #include "daemon/reads.h"
 #include "daemon/roster.h"
+#include "daemon/rows.h"
 #include "daemon/stats.h"
 #include "daemon/turns.h"
 #include "engine/kill_point.h"
@@ -185,6 +186,8 @@ static void take_config(struct service *svc)
 
 	if (!next)
 		return;
+	if (svc->rows && !config_same_access(svc->config, next))
+		rows_replace(svc->rows);
 	free(svc->own_config);
 	svc->config = svc->own_config = next;
 	apply_config(svc);
@@ -448,6 +451,8 @@ int service_run(struct service *svc)
 	bool worked = false;
 
 	io_submit(svc->queue, &svc->event_req);
+	if (svc->rows)
+		rows_own(svc->rows);
 	atomic_store_explicit(&svc->region->header->state, REGION_SERVING, memory_order_release);
 	for (;;) {
 		before = svc->now_ns;

@@ -24,6 +24,7 @@ struct service {
 	struct engine *engine;
 	struct io_queue *queue;
 	struct region *region;
+	struct rows *rows; /* borrowed; NULL in tests */
 
 	/* Any thread. */
 	struct mailbox inbox;  /* sessions: SESSION_ADOPT, SESSION_END */

@@ -3,6 +3,7 @@
 #include <stdio.h>
 
 #include "daemon/gauges.h"
+#include "daemon/rows.h"
 #include "engine/joblog.h"
 #include "shm/error.h"
 
@@ -239,6 +240,13 @@ static void fill_engine(struct region_stats *st, const struct engine_stats *es)
 }
 static_assert((int)LEVELS == (int)REGION_LEVELS, "the stats page has a row for each level");
 
+static void fill_rows(struct region_stats *st, const struct row_cache *rows)
+{
+	st->row_cache_bytes = rows->arena_size;
+	st->row_cache_kept = rows->kept;
+	st->row_cache_dropped = rows->dropped;
+}
+
 void stats_publish(struct service *svc)
 {
 	struct engine_stats es;
@@ -247,6 +255,8 @@ void stats_publish(struct service *svc)
 	fill_engine(&svc->stats, &es);
 	fill_jobs(svc, &es);
 	fill_stalls(svc);
+	if (svc->rows)
+		fill_rows(&svc->stats, &svc->rows->cache);
 	gauges_fill(svc->gauges, svc->now_ns, &svc->stats);
 	for (unsigned i = 0; i < REGION_REFUSALS; i++)
 		svc->stats.refused[i] = atomic_load_explicit(&svc->refused[i], memory_order_relaxed);

@@ -53,6 +53,7 @@ struct engine_host {
 	void (*progress)(struct engine_host *h);   /* a job ended: stalled writes, flushes and compactions may go on: wake the service thread */
 	void (*log)(struct engine_host *h, int priority, const char *text); /* syslog priorities; a line without newline */
 	void (*recovering)(struct engine_host *h, const char *text); /* engine_open has got on: "replaying 000012.log: 14 of 64 MiB". May be NULL */
+	void (*key_changes)(struct engine_host *h, struct slice user_key); /* service thread: a write of it is in the memtable, and will be seen next. May be NULL */
 	struct memory_provider *memory;            /* for memtables */
 	void *window;                              /* memory of the WAL window, wal_window_size(wal_ring_bytes) bytes; NULL: the heap */
 	size_t window_size;

@@ -199,6 +199,8 @@ uint64_t log_reserve(const struct engine_options *o);
 void write_serve_switch(struct engine *e);
 /* Makes the memtable one that a batch fits which does not fit the present one. 0; -EAGAIN with the reason; failure. */
 int write_make_room(struct engine *e, const struct batch_info *info, uint16_t *why);
+/* Puts one record into the memtable, where nobody sees it yet, and tells the host. */
+void write_add(struct engine *e, uint64_t sequence, const struct batch_record *record);
 /* Makes entries up to @sequence, which are in the memtable, visible. */
 void write_publish(struct engine *e, uint64_t sequence);
 

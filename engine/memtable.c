@@ -28,6 +28,7 @@
 #include <sys/mman.h>
 
 #include "shm/error.h"
+#include "shm/hash.h"
 
 enum {
 	MAX_HEIGHT = 12,
@@ -278,26 +279,6 @@ static uint32_t search_before(const struct memtable *m, const struct slice *user
 }
 
 /* ---- the filter ---- */
-
-static inline uint64_t mix(uint64_t a, uint64_t b)
-{
-	unsigned __int128 product = (unsigned __int128)a * b;
-
-	return (uint64_t)product ^ (uint64_t)(product >> 64);
-}
-
-static uint64_t hash_key(struct slice key)
-{
-	const unsigned char *p = key.data;
-	uint64_t h = key.size * UINT64_C(0xd6e8feb86659fd93) + UINT64_C(0xa0761d6478bd642f), tail = 0;
-	size_t n = key.size;
-
-	for (; n >= 8; n -= 8, p += 8)
-		h = mix(h ^ load_le64(p), UINT64_C(0xe7037ed1a0b428db));
-	if (n)
-		memcpy(&tail, p, n);
-	return mix(h ^ tail, UINT64_C(0x8ebc6af09c88c6e3));
-}
 
 /* A key has four bits in one word: one cache line tells. */
 static inline uint64_t filter_bits(uint64_t hash)

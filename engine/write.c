@@ -217,6 +217,13 @@ void write_publish(struct engine *e, uint64_t sequence)
 	atomic_store_explicit(&e->versions.last_sequence, sequence, memory_order_release);
 }
 
+void write_add(struct engine *e, uint64_t sequence, const struct batch_record *record)
+{
+	memtable_add(e->mem, sequence, record->type, record->key, record->value);
+	if (e->host->key_changes)
+		e->host->key_changes(e->host, record->key);
+}
+
 static void write_insert(struct engine *e, struct slice batch, uint64_t first, uint32_t count)
 {
 	struct batch_reader reader;
@@ -225,7 +232,7 @@ static void write_insert(struct engine *e, struct slice batch, uint64_t first, u
 
 	batch_reader_init(&reader, batch);
 	while (batch_reader_next(&reader, &record))
-		memtable_add(e->mem, sequence++, record.type, record.key, record.value);
+		write_add(e, sequence++, &record);
 	assert(sequence == first + count);
 	write_publish(e, sequence - 1);
 }

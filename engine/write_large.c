@@ -97,7 +97,7 @@ static void insert_some(struct engine *e)
 	unsigned n = 0;
 
 	while (n < SLICE_RECORDS && lw->reader.next - begin < SLICE_BYTES && batch_reader_next(&lw->reader, &record)) {
-		memtable_add(e->mem, lw->next++, record.type, record.key, record.value);
+		write_add(e, lw->next++, &record);
 		n++;
 	}
 	if (PLANT("slice-visible"))

@@ -289,11 +289,16 @@ static int told_no(struct welcome *w, struct err_info *err)
 	return err_set(err, w->status, "%s", w->text[0] ? w->text : shale_strerror(w->status));
 }
 
+static bool is_as_long(int fd, uint64_t size)
+{
+	struct stat st;
+
+	return fstat(fd, &st) == 0 && size > 0 && st.st_size > 0 && (uint64_t)st.st_size >= size;
+}
+
 /* @n bytes of @w came, with @nfds descriptors. */
 static int check_welcome(struct welcome *w, long n, const int *fds, int nfds, const char *path, struct err_info *err)
 {
-	struct stat channel, region;
-
 	if (n < FIXED_HEAD || w->magic != WELCOME_MAGIC)
 		return err_set(err, -SHALE_ENOTSHALE,
 			       "what answers on %s is not shaled: it sent something else than WELCOME", path);
@@ -308,9 +313,8 @@ static int check_welcome(struct welcome *w, long n, const int *fds, int nfds, co
 			       "the daemon on %s sent a WELCOME that makes no sense (status %d, %d descriptors)", path,
 			       w->status, nfds);
 	/* A segment shorter than it is said to be would raise SIGBUS when touched. */
-	if (fstat(fds[0], &channel) < 0 || fstat(fds[1], &region) < 0 || w->channel_size == 0 || w->region_size == 0 ||
-	    channel.st_size < 0 || (uint64_t)channel.st_size < w->channel_size || region.st_size < 0 ||
-	    (uint64_t)region.st_size < w->region_size)
+	if (!is_as_long(fds[0], w->channel_size) || !is_as_long(fds[1], w->region_size) ||
+	    !is_as_long(fds[3], w->rows_size))
 		return err_set(err, -EPROTO, "the daemon on %s handed over segments that are shorter than it says",
 			       path);
 	return 0;

@@ -3,7 +3,7 @@
  *
  *	client                         daemon
  *	  HELLO (abi, wanted sizes) ─▶  SO_PEERCRED, pidfd, access rules, quotas
- *	  ◀─ WELCOME (status, sizes, session) + fds { channel, region, doorbell }
+ *	  ◀─ WELCOME (status, sizes, session) + fds { channel, region, doorbell, rows }
  *	  … the socket stays open; its hang-up ends the session …
  *
  * A refusal is a WELCOME with a negative status, words, and no descriptors. Both messages are fixed-size, begin with
@@ -26,7 +26,7 @@ struct err_info;
 enum {
 	HELLO_READ_ONLY = 1 << 0, /* the session will refuse writes */
 	HELLO_FLAGS_KNOWN = 1 << 0,
-	WELCOME_FDS = 3, /* channel, region (read-only), doorbell eventfd */
+	WELCOME_FDS = 4, /* channel, region (read-only), doorbell eventfd, row cache (read-only) */
 };
 
 struct hello {
@@ -50,6 +50,7 @@ struct welcome {
 	unsigned char boot_id[16];
 	uint64_t channel_size;
 	uint64_t region_size;
+	uint64_t rows_size;
 	uint64_t max_request_bytes; /* largest batch or value that the daemon takes */
 	uint64_t max_key_bytes;
 	uint32_t spin_us; /* how long the daemon suggests to spin before parking */
@@ -58,7 +59,7 @@ struct welcome {
 };
 
 static_assert(sizeof(struct hello) == 40, "HELLO is fixed");
-static_assert(offsetof(struct welcome, text) == 88 && sizeof(struct welcome) == 600, "WELCOME is fixed");
+static_assert(offsetof(struct welcome, text) == 96 && sizeof(struct welcome) == 608, "WELCOME is fixed");
 
 /*
  * Fills @addr and @len for @path. A path that is too long for the kernel is reached through its directory, which stays

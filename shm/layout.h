@@ -29,7 +29,7 @@
 #include "shm/histogram.h"
 
 enum {
-	SHM_ABI = 4,
+	SHM_ABI = 5,
 	SHM_PAGE = 4096,
 	SHM_LINE = 64,
 };
@@ -362,6 +362,7 @@ struct region_stats {
 	uint64_t flushes, flush_bytes, compactions, trivial_moves, compaction_bytes_read, compaction_bytes_written;
 	uint64_t entries_dropped_shadowed, entries_dropped_tombstone;
 	uint64_t jobs_running, jobs_failed;
+	uint64_t row_cache_bytes, row_cache_kept, row_cache_dropped; /* its arena; entries ever; of these, dropped because of a write. Hits ask nobody, so nobody counts them */
 	uint64_t block_cache_bytes, block_cache_capacity, block_cache_hits, block_cache_misses, tables_open;
 	uint64_t live_files, live_bytes, obsolete_files_waiting, manifest_number, log_number;
 	uint64_t recovered_log_bytes, recovered_window_bytes, recovery_us;

@@ -150,6 +150,7 @@ static void welcome(struct fake *f, struct fake_session *s, const struct hello *
 		.max_key_bytes = f->max_key,
 		.spin_us = f->spin_us,
 		.region_size = f->region.segment.size,
+		.rows_size = f->rows.segment.size,
 	};
 	char instance[INSTANCE_LEN + 1], what[32];
 	size_t arena_size = h->arena_size ? h->arena_size : f->arena;
@@ -171,7 +172,9 @@ static void welcome(struct fake *f, struct fake_session *s, const struct hello *
 	fds[0] = s->channel.fd;
 	fds[1] = segment_reopen_readonly(&f->region.segment);
 	fds[2] = s->doorbell;
+	fds[3] = segment_reopen_readonly(&f->rows.segment);
 	ck_assert_int_ge(fds[1], 0);
+	ck_assert_int_ge(fds[3], 0);
 	s->connected = true;
 	if (arena_size > atomic_load(&f->largest_arena))
 		atomic_store(&f->largest_arena, (unsigned)arena_size);
@@ -179,6 +182,7 @@ static void welcome(struct fake *f, struct fake_session *s, const struct hello *
 	if (handshake_send(s->socket, &w, fds, WELCOME_FDS) < 0)
 		end_session(f, s);
 	close(fds[1]);
+	close(fds[3]);
 }
 
 /* A HELLO is there. */
@@ -330,6 +334,7 @@ void fake_start(struct fake *f)
 	instance_name(f, instance);
 	ck_ok(region_create(&f->region, instance, "/fake", 0600, NULL));
 	atomic_store(&f->region.header->state, REGION_SERVING);
+	ck_ok(row_cache_create(&f->rows, instance, 0, NULL));
 	unlink(f->path);
 	snprintf(addr.sun_path, sizeof(addr.sun_path), "%s", f->path);
 	f->listener = socket(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC | SOCK_NONBLOCK, 0);
@@ -348,6 +353,7 @@ void fake_kill(struct fake *f)
 	pthread_join(f->thread, NULL);
 	f->running = false;
 	region_close(&f->region, true);
+	row_cache_close(&f->rows);
 }
 
 void fake_free(struct fake *f)

@@ -12,6 +12,7 @@
 
 #include "shm/handshake.h"
 #include "shm/region.h"
+#include "shm/row_cache.h"
 #include "shm/ring.h"
 
 /* How it answers HELLO. */
@@ -85,6 +86,7 @@ struct fake {
 	_Atomic bool stop;
 	int listener;
 	struct region region;
+	struct row_cache rows; /* one that never holds anything */
 	struct fake_session session[FAKE_SESSIONS];
 	struct fake_entry *entries; /* by key, then newest first */
 	size_t entry_count, entry_room;

@@ -24,13 +24,22 @@ static void progress(struct engine_host *host)
 		service_progress(&rig.service);
 }
 
+static void key_changes(struct engine_host *host, struct slice user_key)
+{
+	(void)host;
+	row_cache_drop(&rig.rows.cache, user_key);
+}
+
 static void quiet(struct engine_host *host, int priority, const char *text)
 {
 	(void)host, (void)priority, (void)text;
 }
 
-/* The service's queue, whose fdatasync can be made to fail: what is submitted for a closed descriptor is answered -EBADF. */
+/*
+ * The service's queue, whose fdatasync can be made to fail: what is submitted for a closed descriptor is answered -EBADF. Its reads can be held back.
+ */
 static const struct io_queue_ops *real_ops;
+static struct io_req *held[64];
 
 static void submit(struct io_queue *q, struct io_req *req)
 {
@@ -38,6 +47,13 @@ static void submit(struct io_queue *q, struct io_req *req)
 
 	if (req->op == IO_FDATASYNC && atomic_load(&rig.fail_sync))
 		req->file = &closed;
+	if (req->op == IO_READ && atomic_load(&rig.hold_reads)) {
+		ck_assert_uint_lt(rig.held, ARRAY_SIZE(held));
+		held[rig.held++] = req;
+		return;
+	}
+	while (rig.held && !atomic_load(&rig.hold_reads))
+		real_ops->submit(q, held[--rig.held]);
 	real_ops->submit(q, req);
 }
 
@@ -63,11 +79,14 @@ static void set_up(void)
 	ck_ok(io_queue_new(rig.env, 64, &queue));
 	wrap(queue);
 	config_engine_options(&rig.config, &options);
-	rig.host = (struct engine_host){.jobs_ready = jobs_ready, .progress = progress, .log = quiet};
+	rig.host = (struct engine_host){
+		.jobs_ready = jobs_ready, .progress = progress, .log = quiet, .key_changes = key_changes};
 	ck_assert_msg(engine_open(rig.env, queue, &options, &rig.host, &recovery, &rig.engine, &err) == 0, "%s",
 		      err.text);
 	ck_ok(region_create(&rig.region, rig.instance, rig.dir, 0600, &err));
+	ck_ok(rows_open(&rig.rows, rig.instance, ROW_CACHE_MIN, &err));
 	ck_ok(service_init(&rig.service, &rig.config, rig.engine, queue, &rig.region, &err));
+	rig.service.rows = &rig.rows;
 	if (rig.set_aside_every_ns)
 		rig.service.set_aside_every_ns = rig.set_aside_every_ns;
 	rig.up = true;
@@ -138,6 +157,7 @@ void rig_stop_as(int rc)
 		ck_assert_int_eq(rig.rc, rc);
 	}
 	service_fini(&rig.service);
+	rows_close(&rig.rows);
 	region_close(&rig.region, true);
 	io_env_close(rig.env);
 	test_rmtree(rig.dir);

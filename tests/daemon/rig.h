@@ -11,6 +11,7 @@
 #include <semaphore.h>
 
 #include "daemon/roster.h"
+#include "daemon/rows.h"
 #include "daemon/stats.h"
 #include "daemon/worker.h"
 #include "shm/error.h"
@@ -24,6 +25,8 @@ struct rig {
 
 	_Atomic bool working;	/* rig_work() is over; release, pairs with the acquire before workers_stop() */
 	_Atomic bool fail_sync; /* the log's fdatasync fails from now on */
+	_Atomic bool hold_reads; /* blocks do not arrive; once it is false again, with the next thing that goes to the disk */
+	_Atomic unsigned held;	 /* that do not arrive now */
 	char *dir;
 	char instance[INSTANCE_LEN + 1];
 	struct config config;
@@ -31,6 +34,7 @@ struct rig {
 	struct engine_host host;
 	struct engine *engine;
 	struct region region;
+	struct rows rows;
 	struct workers workers;
 	struct service service;
 	pthread_t thread;

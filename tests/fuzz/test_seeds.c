@@ -96,7 +96,7 @@ START_TEST(handshake)
 
 	b.size = 0;
 	w.session = 7;
-	w.channel_size = w.region_size = 8192;
+	w.channel_size = w.region_size = w.rows_size = 8192;
 	add_byte(&b, 1 | 3 << 1 | 16);
 	add(&b, &w, sizeof(w));
 	keep("welcome", "accepted", &b);

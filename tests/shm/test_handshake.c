@@ -37,6 +37,7 @@ static struct welcome good_welcome(void)
 		.session = 42,
 		.channel_size = 8192,
 		.region_size = 4096,
+		.rows_size = 4096,
 		.max_request_bytes = 1 << 20,
 	};
 }
@@ -226,7 +227,7 @@ START_TEST(refusals_are_passed_on)
 	refused(&f, -EDQUOT, shale_strerror(-EDQUOT));
 	memset(f.w.text, 'x', sizeof(f.w.text)); /* no NUL */
 	refused(&f, -EDQUOT, "xxx");
-	f.nfds = 3; /* a refusal with descriptors leaks none */
+	f.nfds = WELCOME_FDS; /* a refusal with descriptors leaks none */
 	refused(&f, -EDQUOT, "xxx");
 	fake_close(&f);
 }
@@ -297,6 +298,9 @@ START_TEST(wrong_descriptors_are_refused)
 	refused(&f, -EPROTO, "shorter");
 	f.w = good_welcome();
 	f.w.channel_size = 0;
+	refused(&f, -EPROTO, "shorter");
+	f.w = good_welcome();
+	f.w.rows_size = 8193;
 	refused(&f, -EPROTO, "shorter");
 	f.w = good_welcome();
 	f.w.status = 1;

@@ -169,10 +169,11 @@ START_TEST(handshake_is_pinned)
 		PIN(welcome, boot_id, 32, 16),
 		PIN(welcome, channel_size, 48, 8),
 		PIN(welcome, region_size, 56, 8),
-		PIN(welcome, max_request_bytes, 64, 8),
-		PIN(welcome, max_key_bytes, 72, 8),
-		PIN(welcome, spin_us, 80, 4),
-		PIN(welcome, text, 88, 512),
+		PIN(welcome, rows_size, 64, 8),
+		PIN(welcome, max_request_bytes, 72, 8),
+		PIN(welcome, max_key_bytes, 80, 8),
+		PIN(welcome, spin_us, 88, 4),
+		PIN(welcome, text, 96, 512),
 	};
 
 	check_pins(pins, ARRAY_SIZE(pins));
@@ -182,7 +183,7 @@ END_TEST
 /* Numbers that travel. */
 START_TEST(numbers_are_pinned)
 {
-	ck_assert_int_eq(SHM_ABI, 4);
+	ck_assert_int_eq(SHM_ABI, 5);
 	ck_assert_int_eq(OP_NOP, 0);
 	ck_assert_int_eq(OP_GET, 1);
 	ck_assert_int_eq(OP_WRITE, 2);

@@ -81,6 +81,9 @@ const struct metric_row metric_rows[] = {
 	/* memory */
 	ONE("shale_memtable_bytes", GAUGE, "Of all memtables.", memtable_bytes),
 	ONE("shale_immutable_memtables", GAUGE, "Memtables that wait for their flush.", immutable_memtables),
+	ONE("shale_row_cache_bytes", GAUGE, "service.row_cache.", row_cache_bytes),
+	ONE("shale_row_cache_kept", COUNTER, "Entries put where clients read them without asking.", row_cache_kept),
+	ONE("shale_row_cache_dropped", COUNTER, "Of these, entries dropped because their key was written.", row_cache_dropped),
 	ONE("shale_block_cache_bytes", GAUGE, "Blocks in the cache.", block_cache_bytes),
 	ONE("shale_block_cache_capacity_bytes", GAUGE, "engine.block_cache.", block_cache_capacity),
 	ONE("shale_block_cache_hits", COUNTER, "Blocks that reads found in the cache.", block_cache_hits),
