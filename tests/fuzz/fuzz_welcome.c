@@ -121,7 +121,8 @@ static void exchange(void)
 	}
 	ENSURE(rc == 0 && server.fds == WELCOME_FDS && server.size == sizeof(w));
 	ENSURE(memcmp(&w, server.message, sizeof(w)) == 0);
-	ENSURE(w.status == 0 && w.channel_size && w.channel_size <= SEGMENT && w.region_size <= SEGMENT && w.rows_size <= SEGMENT);
+	ENSURE(w.status == 0 && w.channel_size && w.channel_size <= SEGMENT && w.region_size <= SEGMENT &&
+	       w.rows_size <= SEGMENT);
 	for (unsigned i = 0; i < WELCOME_FDS; i++)
 		close(fds[i]);
 	close(socket);
