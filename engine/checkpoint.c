@@ -34,11 +34,7 @@
 #include "engine/kill_point.h"
 
 struct checkpoint {
-	uint64_t ticket;
-	enum { CHECKPOINT_WAITING, CHECKPOINT_RUNNING, CHECKPOINT_ENDED } state; /* the engine's lock */
-	_Atomic bool cancelled;							 /* relaxed: the worker sees it soon */
-	int rc;
-	struct err_info err;
+	struct errand errand;
 	struct checkpoint_result result;
 	char path[PATH_MAX];
 };
@@ -70,7 +66,6 @@ struct making {
 int engine_checkpoint_start(struct engine *e, const char *path, uint64_t *ticket_out)
 {
 	struct checkpoint *c;
-	int rc = 0;
 
 	if (io_env_dirfd(e->env) < 0)
 		return -EOPNOTSUPP;
@@ -79,73 +74,28 @@ int engine_checkpoint_start(struct engine *e, const char *path, uint64_t *ticket
 	c = calloc(1, sizeof(*c));
 	if (!c)
 		return -ENOMEM;
+	c->errand.kind = ERRAND_CHECKPOINT;
 	snprintf(c->path, sizeof(c->path), "%s", path);
-	pthread_mutex_lock(&e->lock);
-	if (atomic_load_explicit(&e->failed, memory_order_relaxed)) {
-		rc = -SHALE_EFAILED;
-	} else if (e->checkpoint && e->checkpoint->state != CHECKPOINT_ENDED) {
-		rc = -EBUSY;
-	} else {
-		free(e->checkpoint); /* an answer that nobody came for */
-		e->checkpoint = c;
-		*ticket_out = c->ticket = ++e->checkpoint_tickets;
-		c = NULL;
-		engine_wake_jobs(e);
-	}
-	pthread_mutex_unlock(&e->lock);
-	free(c);
-	return rc;
+	return errand_start(e, &c->errand, ticket_out);
 }
 
 int engine_checkpoint_done(struct engine *e, uint64_t ticket, struct checkpoint_result *out, struct err_info *err)
 {
-	struct checkpoint *c;
-	int rc = 0;
+	struct errand *a;
+	int rc = errand_take(e, ERRAND_CHECKPOINT, ticket, &a, err);
 
-	pthread_mutex_lock(&e->lock);
-	c = e->checkpoint;
-	if (!c || c->ticket != ticket) {
-		rc = -ENOENT;
-	} else if (c->state == CHECKPOINT_ENDED) {
-		rc = c->rc < 0 ? c->rc : 1;
-		if (rc < 0 && err)
-			*err = c->err;
-		else if (rc > 0)
-			*out = c->result;
+	if (rc > 0) {
+		struct checkpoint *c = container_of(a, struct checkpoint, errand);
+
+		*out = c->result;
 		free(c);
-		e->checkpoint = NULL;
-	} else if (c->state == CHECKPOINT_WAITING && atomic_load_explicit(&e->failed, memory_order_relaxed)) {
-		rc = err_set(err, -SHALE_EFAILED, "the daemon stopped writing after an I/O error: %s", e->error.text);
-		free(c);
-		e->checkpoint = NULL;
 	}
-	pthread_mutex_unlock(&e->lock);
 	return rc;
-}
-
-/* Under the lock. */
-static void ended(struct engine *e, struct checkpoint *c, int rc)
-{
-	c->state = CHECKPOINT_ENDED;
-	c->rc = rc;
-	engine_wake_service(e);
 }
 
 int engine_checkpoint_cancel(struct engine *e, uint64_t ticket)
 {
-	struct checkpoint *c;
-	int rc = -ENOENT;
-
-	pthread_mutex_lock(&e->lock);
-	c = e->checkpoint;
-	if (c && c->ticket == ticket && c->state != CHECKPOINT_ENDED) {
-		rc = 0;
-		atomic_store_explicit(&c->cancelled, true, memory_order_relaxed);
-		if (c->state == CHECKPOINT_WAITING)
-			ended(e, c, err_set(&c->err, -ECANCELED, "cancelled before it began"));
-	}
-	pthread_mutex_unlock(&e->lock);
-	return rc;
+	return errand_cancel(e, ERRAND_CHECKPOINT, ticket);
 }
 
 static uint64_t bytes_of(const struct version *v)
@@ -159,29 +109,19 @@ static uint64_t bytes_of(const struct version *v)
 
 bool checkpoint_claim(struct engine *e, struct job_note *note)
 {
-	struct checkpoint *c = e->checkpoint;
-
-	if (!c || c->state != CHECKPOINT_WAITING)
+	if (!errand_claim(e, ERRAND_CHECKPOINT))
 		return false;
-	c->state = CHECKPOINT_RUNNING;
 	for (unsigned level = 0; level < LEVELS; level++)
 		note->record.files[0] += e->versions.current->count[level];
 	note->record.bytes[0] = bytes_of(e->versions.current);
 	return true;
 }
 
-void checkpoint_free(struct engine *e)
-{
-	free(e->checkpoint);
-	e->checkpoint = NULL;
-}
-
 /* ---- the place ---- */
 
 static bool is_cancelled(const struct making *m)
 {
-	return atomic_load_explicit(&m->checkpoint->cancelled, memory_order_relaxed) ||
-	       atomic_load_explicit(&m->engine->stopping, memory_order_relaxed);
+	return errand_is_over(m->engine, &m->checkpoint->errand);
 }
 
 static void advance(struct making *m, uint64_t bytes)
@@ -197,7 +137,7 @@ static int on_copied(struct backup_copy *c, uint64_t bytes)
 
 	advance(m, bytes);
 	m->checkpoint->result.bytes_copied += bytes;
-	pace(m->engine, m->queue, 2 * bytes, &m->checkpoint->cancelled);
+	pace(m->engine, m->queue, 2 * bytes, &m->checkpoint->errand.cancelled);
 	return is_cancelled(m) ? -ECANCELED : 0;
 }
 
@@ -653,7 +593,7 @@ static int make(struct making *m, struct err_info *err)
 
 int checkpoint_run(struct engine *e, struct job_note *note, struct io_queue *q, struct err_info *err)
 {
-	struct checkpoint *c = e->checkpoint; /* stays until it has ended: nobody replaces one that runs */
+	struct checkpoint *c = container_of(e->errands[ERRAND_CHECKPOINT], struct checkpoint, errand);
 	struct making m = {
 		.engine = e,
 		.checkpoint = c,
@@ -679,8 +619,8 @@ int checkpoint_run(struct engine *e, struct job_note *note, struct io_queue *q, 
 		err_prefix(err, "%s: ", c->path);
 	pthread_mutex_lock(&e->lock);
 	note->record.bytes_written = c->result.bytes_copied;
-	c->err = *err;
-	ended(e, c, rc);
+	c->errand.err = *err;
+	errand_end(e, &c->errand, rc);
 	pthread_mutex_unlock(&e->lock);
 	return rc;
 }

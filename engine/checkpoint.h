@@ -40,6 +40,5 @@ int engine_checkpoint_cancel(struct engine *e, uint64_t ticket);
 bool checkpoint_claim(struct engine *e, struct job_note *note);
 /* Worker. 0 or the failure, which is the asker's alone, with words. */
 int checkpoint_run(struct engine *e, struct job_note *note, struct io_queue *q, struct err_info *err);
-void checkpoint_free(struct engine *e);
 
 #endif

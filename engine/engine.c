@@ -1,7 +1,6 @@
 /*
  * engine.c - an engine's life: options, open, close, state, statistics. See engine/README.md for the order to read the rest in.
  */
-#include "engine/checkpoint.h"
 #include "engine/engine_internal.h"
 
 #include <stdio.h>
@@ -286,7 +285,7 @@ void engine_destroy(struct engine *e)
 	pthread_mutex_lock(&e->lock);
 	quarantine_clear(e);
 	manual_free_all(e);
-	checkpoint_free(e);
+	errands_free(e);
 	pthread_mutex_unlock(&e->lock);
 	view_unref(e->view);
 	memtable_unref(e->mem);

@@ -8,6 +8,7 @@
  *	output.c    one table being written            flush.c      memtable → table
  *	property.c  texts and sizes                    compaction.c tables → tables
  *	check.c     what takes the disk to know        manual.c     compactions that somebody asked for
+ *	errand.c    jobs that are asked for            checkpoint.c a copy of it all
  */
 #ifndef SHALE_ENGINE_ENGINE_INTERNAL_H
 #define SHALE_ENGINE_ENGINE_INTERNAL_H
@@ -16,6 +17,7 @@
 #include <stdatomic.h>
 
 #include "engine/engine.h"
+#include "engine/errand.h"
 #include "engine/filename.h"
 #include "engine/joblog.h"
 #include "engine/wal.h"
@@ -121,8 +123,8 @@ struct engine {
 	struct manual *manuals;	       /* oldest first */
 	uint64_t manual_tickets;
 
-	struct checkpoint *checkpoint; /* asked for, running, or ended and not yet asked about; NULL: none */
-	uint64_t checkpoint_tickets;
+	struct errand *errands[ERRAND_KINDS]; /* asked for, running, or ended and not yet asked about; NULL: none */
+	uint64_t errand_tickets;
 
 	struct obsolete *obsolete;
 	size_t obsolete_count, obsolete_cap;
