@@ -1,159 +1,192 @@
 /*
- * check.c - invariants that take the disk to know: which files are there, and what is in them.
+ * check.c - all invariants of a running database, one after the other, over one pinned moment; as a job that somebody asked for, or here and now.
  *
- * Reads go through places in one order, and take the first entry that they meet; so do compactions when they drop what is hidden. Both
- * are right only as long as of each user key
- *
- *	memtable > immutables, newest first > level 0, newest first > level 1 > … > level 6
- *
- * holds for the sequences. A naive placement of a flush, or of two compactions at a time, breaks exactly this, and no reader notices until
- * the newer entry is dropped. The walk below steps through all places at once, user key by user key, and compares.
+ * Where the levels of the version are wrong, entries are not looked at: there is no order to hold them to.
  */
-#include "engine/check.h"
-
+#include <assert.h>
+#include <stdarg.h>
 #include <stdio.h>
 #include <stdlib.h>
 
-#include "engine/engine_internal.h"
+#include "engine/check_impl.h"
 
-/* ---- files ---- */
+/* ---- findings ---- */
 
-struct found {
-	enum file_type type;
-	uint64_t number;
-};
-
-struct listing {
-	struct found *files;
-	size_t count, cap;
-	bool no_memory;
-};
-
-static void listing_add(void *context, const char *name)
+void check_key_set(struct check_key *k, struct slice user)
 {
-	struct listing *l = context;
-	enum file_type type;
-	uint64_t number;
+	k->size = (uint32_t)user.size;
+	memcpy(k->bytes, user.data, min_size(user.size, sizeof(k->bytes)));
+}
 
-	if (l->no_memory || !file_parse(name, &type, &number))
-		return;
-	if (type != FILE_TABLE && type != FILE_SST && type != FILE_LOG && type != FILE_MANIFEST)
-		return;
-	if (l->count == l->cap) {
-		size_t cap = l->cap ? 2 * l->cap : 256;
-		struct found *grown = reallocarray(l->files, cap, sizeof(*grown));
+void check_tell(struct checking *c, const char *kind, int code, int level, const char *file, const char *fmt, ...)
+{
+	struct check_finding f = {.code = code, .level = level};
+	va_list ap;
 
-		l->no_memory = !grown;
-		if (!grown)
+	snprintf(f.kind, sizeof(f.kind), "%s", kind);
+	snprintf(f.file, sizeof(f.file), "%s", file ? file : "");
+	va_start(ap, fmt);
+	vsnprintf(f.what, sizeof(f.what), fmt, ap);
+	va_end(ap);
+	c->found(c, &f);
+}
+
+int check_over(const struct checking *c)
+{
+	return c->errand && errand_is_over(c->engine, c->errand) ? -ECANCELED : 0;
+}
+
+/* found() of a job. A table that is not there is missed by who looks for it and again by who reads it. */
+static void keep(struct checking *c, const struct check_finding *f)
+{
+	struct check_result *r = c->result;
+
+	for (unsigned i = 0; i < r->kept && strcmp(f->kind, "missing") == 0; i++) {
+		if (strcmp(r->finding[i].kind, "missing") == 0 && strcmp(r->finding[i].file, f->file) == 0)
 			return;
-		l->files = grown;
-		l->cap = cap;
 	}
-	l->files[l->count++] = (struct found){type == FILE_SST ? FILE_TABLE : type, number};
+	r->problems++;
+	if (r->kept < CHECK_FINDINGS)
+		r->finding[r->kept++] = *f;
 }
 
-static int by_type_and_number(const void *a, const void *b)
-{
-	const struct found *x = a, *y = b;
+/* ---- the moment ---- */
 
-	if (x->type != y->type)
-		return x->type < y->type ? -1 : 1;
-	return (x->number > y->number) - (x->number < y->number);
-}
-
-static int check_all_there(const struct version *v, const struct listing *l, struct err_info *err)
+static void pin(struct checking *c)
 {
+	struct engine *e = c->engine;
+
+	pthread_mutex_lock(&e->lock);
+	c->version = version_ref(e->versions.current);
+	c->memtables[c->memtable_count++] = memtable_ref(e->mem);
+	for (unsigned i = e->immutable_count; i-- > 0;) {
+		/* One whose table is installed stays in the list for a moment: its entries must not come twice. */
+		if (e->immutables[i].next_log > e->versions.log_number)
+			c->memtables[c->memtable_count++] = memtable_ref(e->immutables[i].mem);
+	}
+	c->sequence = engine_last_sequence(e); /* last: tables hold nothing after it */
+	pthread_mutex_unlock(&e->lock);
+	c->result->sequence = c->sequence;
+	c->result->memtables = c->memtable_count;
 	for (unsigned level = 0; level < LEVELS; level++) {
-		for (size_t i = 0; i < v->count[level]; i++) {
-			struct found key = {FILE_TABLE, v->files[level][i]->number};
+		c->result->tables += c->version->count[level];
+		c->result->table_bytes += c->version->bytes[level];
+	}
+}
 
-			if (!v->set->best_effort &&
-			    (!l->count || !bsearch(&key, l->files, l->count, sizeof(key), by_type_and_number)))
-				return err_set(err, -SHALE_ECORRUPT, "table %06llu of level %u is not in the directory",
-					       (unsigned long long)key.number, level);
+static void unpin(struct checking *c)
+{
+	while (c->memtable_count)
+		memtable_unref(c->memtables[--c->memtable_count]);
+	pthread_mutex_lock(&c->engine->lock);
+	version_unref(c->version);
+	engine_wake_jobs(c->engine); /* there may be something to delete */
+	pthread_mutex_unlock(&c->engine->lock);
+}
+
+/* ---- the steps ---- */
+
+/* 0: fine; 1: told; a failure. */
+static int check_levels(struct checking *c)
+{
+	struct version_fault fault = {0};
+	struct check_finding f = {.code = -SHALE_ECORRUPT, .level = -1};
+	struct err_info why = {0};
+	char name[FILE_NAME_MAX];
+	int rc = version_check_at(c->version, &fault, &why);
+
+	if (rc == 0)
+		return 0;
+	if (rc != -SHALE_ECORRUPT)
+		return err_set(c->err, rc, "%s", why.text);
+	f.level = fault.level;
+	snprintf(f.kind, sizeof(f.kind), "%s", fault.kind);
+	snprintf(f.what, sizeof(f.what), "%.*s", (int)sizeof(f.what) - 1, why.text);
+	if (fault.a) {
+		const struct file_meta *last = fault.b ? fault.b : fault.a;
+
+		snprintf(f.file, sizeof(f.file), "%s", file_name(name, FILE_TABLE, fault.a->number));
+		f.has_range = fault.a->smallest.size >= IKEY_TRAILER && last->largest.size >= IKEY_TRAILER;
+		if (f.has_range) {
+			check_key_set(&f.first, ikey_user(key_buf_slice(&fault.a->smallest)));
+			check_key_set(&f.last, ikey_user(key_buf_slice(&last->largest)));
 		}
 	}
-	return 0;
+	c->found(c, &f);
+	return 1;
 }
 
-/* Under the lock: somebody needs it, writes it, or knows that it must go. */
-static bool accounted_for(const struct engine *e, const struct found *f)
+static int check_all(struct checking *c)
 {
-	/* A flush makes logs needless in its edit, and says so to us a moment later; so does what begins a new MANIFEST. */
-	if (f->type == FILE_LOG && (f->number >= e->versions.log_number || e->flushing))
-		return true;
-	if (f->type == FILE_MANIFEST && (f->number >= e->versions.manifest_number || f->number == e->manifest_seen))
-		return true;
-	for (size_t i = 0; i < e->obsolete_count; i++) {
-		if (e->obsolete[i].type == f->type && e->obsolete[i].number == f->number)
-			return true;
-	}
-	for (size_t i = 0; f->type == FILE_TABLE && i < e->pending_count; i++) {
-		if (e->pending[i] == f->number)
-			return true;
-	}
-	return f->type == FILE_TABLE && version_set_is_live(&e->versions, f->number);
+	int levels, rc;
+
+	pin(c);
+	levels = check_levels(c);
+	rc = levels < 0 ? levels : check_files(c);
+	if (rc == 0)
+		rc = check_over(c);
+	if (rc == 0 && levels == 0)
+		rc = check_entries(c);
+	unpin(c);
+	return rc;
 }
 
-/* What nobody accounts for may have gone since the directory was listed. A number is never used again, so a second look decides. */
-static int check_stray(struct engine *e, const struct found *f, struct err_info *err)
-{
-	char name[FILE_NAME_MAX];
-	struct io_file *file;
-	int rc = io_open(e->env, file_name(name, f->type, f->number), IO_OPEN_READ, &file);
+/* ---- here and now ---- */
 
-	if (rc == -ENOENT && f->type == FILE_TABLE)
-		rc = io_open(e->env, file_name(name, FILE_SST, f->number), IO_OPEN_READ, &file);
-	if (rc < 0)
-		return 0;
-	io_close(file);
-	return err_set(err, -SHALE_ECORRUPT, "%s is in the directory, but nobody knows of it", name);
+/* Of those who want to know of the first thing alone. */
+struct check_now {
+	struct checking checking;
+	struct check_result result;
+	struct err_info first, failure;
+};
+
+static void keep_first(struct checking *c, const struct check_finding *f)
+{
+	struct check_now *now = container_of(c, struct check_now, checking);
+
+	if (!now->first.code)
+		err_set(&now->first, f->code, "%s: %s", *f->file ? f->file : "in memory", f->what);
 }
 
-static int check_no_strays(struct engine *e, const struct listing *l, struct err_info *err)
+static int check_now(struct engine *e, struct io_queue *q, int (*steps)(struct checking *c), struct err_info *err)
 {
-	for (size_t i = 0; i < l->count; i++) {
-		bool known;
+	struct check_now *now = calloc(1, sizeof(*now));
+	int rc;
 
-		pthread_mutex_lock(&e->lock);
-		known = e->deleting || accounted_for(e, &l->files[i]);
-		pthread_mutex_unlock(&e->lock);
-		/* Set before the lock was taken to say that the deletion is over: so the lock orders it, and relaxed will do. */
-		if (atomic_load_explicit(&e->leftovers, memory_order_relaxed) ||
-		    atomic_load_explicit(&e->failed, memory_order_relaxed))
-			return 0;
-		if (!known && check_stray(e, &l->files[i], err) < 0)
-			return -SHALE_ECORRUPT;
+	if (!now)
+		return err_set(err, -ENOMEM, "no memory to check a database");
+	now->checking = (struct checking){
+		.engine = e, .queue = q, .found = keep_first, .result = &now->result, .err = &now->failure};
+	rc = steps(&now->checking);
+	if (now->first.code || rc < 0) {
+		const struct err_info *why = now->first.code ? &now->first : &now->failure;
+
+		rc = why->code;
+		if (err)
+			*err = *why;
 	}
-	return 0;
+	free(now);
+	return rc;
+}
+
+static int files_alone(struct checking *c)
+{
+	int rc;
+
+	pin(c);
+	rc = check_files(c);
+	unpin(c);
+	return rc;
 }
 
 int engine_check_files(struct engine *e, struct err_info *err)
 {
-	struct listing l = {0};
-	struct version *v;
-	int rc;
+	return check_now(e, NULL, files_alone, err);
+}
 
-	pthread_mutex_lock(&e->lock);
-	v = version_ref(e->versions.current); /* its tables stay while we look */
-	pthread_mutex_unlock(&e->lock);
-	rc = io_list(e->env, listing_add, &l);
-	if (rc == 0 && l.no_memory)
-		rc = -ENOMEM;
-	if (rc < 0) {
-		err_set(err, rc, "listing the database directory: %s", shale_strerror(rc));
-	} else {
-		if (l.count)
-			qsort(l.files, l.count, sizeof(*l.files), by_type_and_number);
-		rc = check_all_there(v, &l, err);
-		if (rc == 0)
-			rc = check_no_strays(e, &l, err);
-	}
-	pthread_mutex_lock(&e->lock);
-	version_unref(v);
-	pthread_mutex_unlock(&e->lock);
-	free(l.files);
-	return rc;
+int engine_check_deep(struct engine *e, struct io_queue *queue, struct err_info *err)
+{
+	return check_now(e, queue, check_all, err);
 }
 
 void check_installed(struct engine *e)
@@ -170,189 +203,76 @@ void check_installed(struct engine *e)
 #endif
 }
 
-/* ---- entries ---- */
+/* ---- as a job ---- */
 
-/* One place of the order above. */
-struct place {
-	struct iter *it;
-	char name[48];
+struct check {
+	struct errand errand;
+	struct check_result result;
 };
 
-struct walk {
-	struct place *places; /* newest first */
-	size_t count;
-	struct direct_source *src;
-	struct key_buf user; /* the user key being looked at */
-	bool has_user;
-};
-
-static int place_add(struct walk *w, int rc, struct iter *it, const char *what, uint64_t number)
+int engine_check_start(struct engine *e, uint64_t *ticket_out)
 {
-	if (rc < 0)
-		return rc;
-	w->places[w->count].it = it;
-	snprintf(w->places[w->count].name, sizeof(w->places[w->count].name), "%s %llu", what,
-		 (unsigned long long)number);
-	w->count++;
-	return 0;
+	struct check *c = calloc(1, sizeof(*c));
+
+	if (!c)
+		return -ENOMEM;
+	c->errand.kind = ERRAND_CHECK;
+	return errand_start(e, &c->errand, ticket_out);
 }
 
-static int places_fill(struct walk *w, const struct view *v)
+int engine_check_done(struct engine *e, uint64_t ticket, struct check_result *out, struct err_info *err)
 {
-	struct block_source *src = direct_source_base(w->src);
-	const struct version *ver = v->version;
-	struct iter *it = NULL;
-	int rc = memtable_iter_new(v->mem, &it);
+	struct errand *a;
+	int rc = errand_take(e, ERRAND_CHECK, ticket, &a, err);
 
-	rc = place_add(w, rc, it, "memtable", 0);
-	for (unsigned i = 0; rc == 0 && i < v->immutable_count; i++) {
-		rc = memtable_iter_new(v->immutables[i], &it);
-		rc = place_add(w, rc, it, "immutable memtable", i);
-	}
-	for (size_t i = 0; rc == 0 && i < ver->count[0]; i++) {
-		rc = level_iter_new(&ver->files[0][i], 1, src, &it);
-		rc = place_add(w, rc, it, "table", ver->files[0][i]->number);
-	}
-	for (unsigned level = 1; rc == 0 && level < LEVELS; level++) {
-		rc = level_iter_new(ver->files[level], ver->count[level], src, &it);
-		rc = place_add(w, rc, it, "level", level);
+	if (rc > 0) {
+		struct check *c = container_of(a, struct check, errand);
+
+		*out = c->result;
+		free(c);
 	}
 	return rc;
 }
 
-static int read_failed(const struct walk *w, int rc, struct err_info *err)
+int engine_check_cancel(struct engine *e, uint64_t ticket)
 {
-	const struct err_info *words = direct_source_error(w->src);
-
-	rc = rc < 0 ? rc : -EIO;
-	return words && words->code ? err_set(err, rc, "%s", words->text)
-				    : err_set(err, rc, "reading a table: %s", shale_strerror(rc));
+	return errand_cancel(e, ERRAND_CHECK, ticket);
 }
 
-/* The smallest user key that any place stands on. False: all are at their end, or *@rc_out says why not. */
-static bool next_user(struct walk *w, int *rc_out, struct err_info *err)
+bool check_claim(struct engine *e, struct job_note *note)
 {
-	const struct place *least = NULL;
+	const struct version *v = e->versions.current;
 
-	for (size_t i = 0; i < w->count; i++) {
-		const struct place *p = &w->places[i];
-
-		if (!p->it->valid && p->it->status) {
-			*rc_out = read_failed(w, p->it->status, err);
-			return false;
-		}
-		if (p->it->valid && !ikey_valid(p->it->key)) {
-			*rc_out = err_set(err, -SHALE_ECORRUPT, "%s holds a key that is no internal key", p->name);
-			return false;
-		}
-		if (p->it->valid && (!least || slice_compare(ikey_user(p->it->key), ikey_user(least->it->key)) < 0))
-			least = p;
-	}
-	if (!least)
+	if (!errand_claim(e, ERRAND_CHECK))
 		return false;
-	if (w->has_user && slice_compare(ikey_user(least->it->key), key_buf_slice(&w->user)) <= 0)
-		*rc_out = err_set(err, -SHALE_ECORRUPT, "%s is not in the order of its keys", least->name);
-	else
-		*rc_out = key_buf_set(&w->user, ikey_user(least->it->key));
-	w->has_user = true;
-	return *rc_out == 0;
-}
-
-/* All entries of the user key, place by place: each must be older than the one before. */
-static int check_user(struct walk *w, struct err_info *err)
-{
-	const struct place *newer = NULL;
-	uint64_t bound = UINT64_MAX;
-
-	for (size_t i = 0; i < w->count; i++) {
-		struct iter *it = w->places[i].it;
-
-		while (it->valid && ikey_valid(it->key) && slice_equal(ikey_user(it->key), key_buf_slice(&w->user))) {
-			uint64_t sequence = ikey_sequence(it->key);
-
-			if (sequence >= bound)
-				return err_set(err, -SHALE_ECORRUPT,
-					       "%s holds sequence %llu of a key that %s, which is read first, holds "
-					       "with sequence %llu",
-					       w->places[i].name, (unsigned long long)sequence, newer->name,
-					       (unsigned long long)bound);
-			bound = sequence;
-			newer = &w->places[i];
-			iter_next(it);
-		}
+	for (unsigned level = 0; level < LEVELS; level++) {
+		note->record.files[0] += v->count[level];
+		note->record.bytes[0] += v->bytes[level];
 	}
-	return 0;
+	return true;
 }
 
-static int walk_all(struct walk *w, struct err_info *err)
+int check_run(struct engine *e, struct job_note *note, struct io_queue *q, struct err_info *err)
 {
-	int rc = 0;
+	struct check *check = container_of(e->errands[ERRAND_CHECK], struct check, errand);
+	struct checking c = {
+		.engine = e,
+		.queue = q,
+		.errand = &check->errand,
+		.note = note,
+		.found = keep,
+		.result = &check->result,
+		.err = err,
+	};
+	int rc = check_all(&c);
 
-	for (size_t i = 0; i < w->count; i++)
-		iter_seek_first(w->places[i].it);
-	while (rc == 0 && next_user(w, &rc, err))
-		rc = check_user(w, err);
-	return rc;
-}
-
-/* First and last key of one table are those that the MANIFEST gives. */
-static int check_ends(struct walk *w, struct file_meta *m, struct err_info *err)
-{
-	struct iter *it;
-	bool same;
-	int rc = level_iter_new(&m, 1, direct_source_base(w->src), &it);
-
-	if (rc < 0)
-		return err_set(err, rc, "no memory to check a table");
-	iter_seek_first(it);
-	same = it->valid && slice_equal(it->key, key_buf_slice(&m->smallest));
-	if (same) {
-		iter_seek_last(it);
-		same = it->valid && slice_equal(it->key, key_buf_slice(&m->largest));
-	}
-	if (!it->valid && it->status)
-		rc = read_failed(w, it->status, err);
-	else if (!same)
-		rc = err_set(err, -SHALE_ECORRUPT, "table %06llu begins or ends elsewhere than the MANIFEST says",
-			     (unsigned long long)m->number);
-	iter_free(it);
-	return rc;
-}
-
-static int check_entries(struct engine *e, const struct view *v, struct io_queue *q, struct err_info *err)
-{
-	struct walk w = {.places = calloc(v->version->count[0] + v->immutable_count + 1 + LEVELS, sizeof(*w.places))};
-	int rc = w.places ? direct_source_new(e->env, q, e->shared.tables, 64 << 10, &w.src) : -ENOMEM;
-
-	if (rc == 0)
-		rc = places_fill(&w, v);
-	if (rc < 0)
-		err_set(err, rc, "no memory to check a database");
-	for (unsigned level = 0; rc == 0 && level < LEVELS; level++) {
-		for (size_t i = 0; rc == 0 && i < v->version->count[level]; i++)
-			rc = check_ends(&w, v->version->files[level][i], err);
-	}
-	if (rc == 0)
-		rc = walk_all(&w, err);
-	while (w.count)
-		iter_free(w.places[--w.count].it);
-	key_buf_fini(&w.user);
-	direct_source_free(w.src);
-	free(w.places);
-	return rc;
-}
-
-int engine_check_deep(struct engine *e, struct io_queue *queue, struct err_info *err)
-{
-	struct view *v;
-	int rc = engine_check(e, err);
-
-	if (rc == 0)
-		rc = engine_check_files(e, err);
-	if (rc < 0)
-		return rc;
-	v = engine_view(e);
-	rc = check_entries(e, v, queue, err);
-	view_unref(v);
+	if (rc == -ECANCELED)
+		err_set(err, rc, "cancelled");
+	pthread_mutex_lock(&e->lock);
+	note->record.bytes_read = c.bytes_read;
+	note->record.entries_in = check->result.entries;
+	check->errand.err = *err;
+	errand_end(e, &check->errand, rc);
+	pthread_mutex_unlock(&e->lock);
 	return rc;
 }

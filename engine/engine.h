@@ -211,6 +211,7 @@ enum job_kind {
 	JOB_COMPACT = 1 << 2, /* merge or move tables */
 	JOB_DELETE = 1 << 3,  /* unlink obsolete files */
 	JOB_CHECKPOINT = 1 << 4, /* copy the database as it is (checkpoint.h); may take long, so it wants a worker of its own */
+	JOB_CHECK = 1 << 5,      /* read the database and hold it against its invariants (check.h); likewise */
 };
 
 /* The most urgent job of @kinds that may start now, claimed, or NULL. Any thread. */

@@ -7,7 +7,7 @@
  *	snapshot.c  pinned sequences, what survives    jobs.c       which job runs next, and why
  *	output.c    one table being written            flush.c      memtable → table
  *	property.c  texts and sizes                    compaction.c tables → tables
- *	check.c     what takes the disk to know        manual.c     compactions that somebody asked for
+ *	check.c     invariants of a running database   manual.c     compactions that somebody asked for
  *	errand.c    jobs that are asked for            checkpoint.c a copy of it all
  */
 #ifndef SHALE_ENGINE_ENGINE_INTERNAL_H
@@ -129,6 +129,8 @@ struct engine {
 	struct obsolete *obsolete;
 	size_t obsolete_count, obsolete_cap;
 	bool deleting;
+	const struct obsolete *in_deletion; /* what the JOB_DELETE that runs took from there */
+	size_t in_deletion_count;
 	struct io_file *closing[CLOSING_MAX]; /* logs left behind, which JOB_DELETE closes */
 	unsigned closing_count;
 	struct memtable *gone[IMMUTABLES_MAX]; /* nobody refers to them; JOB_DELETE gives their memory back */

@@ -46,7 +46,7 @@ void joblog_end(struct joblog *log, struct job_note *n, uint64_t now_ns, int rc)
 		PROBE4(flush__end, n->record.id, n->record.bytes_written, n->record.micros, rc);
 	else if (n->record.kind == JOB_COMPACT)
 		PROBE4(compaction__end, n->record.id, n->record.bytes_written, n->record.micros, rc);
-	if (rc < 0 || n->record.kind == JOB_FLUSH || n->record.kind == JOB_COMPACT || n->record.kind == JOB_CHECKPOINT)
+	if (rc < 0 || n->record.kind & (JOB_FLUSH | JOB_COMPACT | JOB_CHECKPOINT | JOB_CHECK))
 		log->last[log->ended++ % JOBLOG_KEEP] = n->record;
 }
 

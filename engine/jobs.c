@@ -16,6 +16,7 @@
  *	                             engine_retry lets it go again, after ever more calls
  *	anything else                the engine stops for good: no write, no deletion; what is on disk is for the next open to judge
  */
+#include "engine/check.h"
 #include "engine/checkpoint.h"
 #include "engine/engine_internal.h"
 #include "engine/kill_point.h"
@@ -132,6 +133,8 @@ static bool next_job(struct engine *e, unsigned kinds, struct job *j)
 		j->obsolete = e->obsolete;
 		j->obsolete_count = e->obsolete_count;
 		j->note.record.files[0] = e->obsolete_count;
+		e->in_deletion = e->obsolete;
+		e->in_deletion_count = e->obsolete_count;
 		e->obsolete = NULL;
 		e->obsolete_count = e->obsolete_cap = 0;
 		memcpy(j->closing, e->closing, sizeof(j->closing));
@@ -145,6 +148,10 @@ static bool next_job(struct engine *e, unsigned kinds, struct job *j)
 	/* It writes elsewhere, so what makes us pause need not be its trouble. */
 	if (kinds & JOB_CHECKPOINT && checkpoint_claim(e, &j->note)) {
 		j->kind = JOB_CHECKPOINT;
+		return true;
+	}
+	if (kinds & JOB_CHECK && check_claim(e, &j->note)) {
+		j->kind = JOB_CHECK;
 		return true;
 	}
 	return kinds & JOB_COMPACT && !paused && pick_compaction(e, j);
@@ -164,7 +171,7 @@ struct job *engine_next_job(struct engine *e, unsigned kinds)
 		j->note.record.kind = j->kind;
 		j->note.record.reason = j->reason;
 		joblog_begin(&e->jobs, &j->note, io_now_ns(e->env));
-		if (j->kind & (JOB_FLUSH | JOB_COMPACT | JOB_CHECKPOINT))
+		if (j->kind & (JOB_FLUSH | JOB_COMPACT | JOB_CHECKPOINT | JOB_CHECK))
 			engine_wake_service(e); /* it shows them while they run */
 	} else {
 		free(j);
@@ -219,14 +226,16 @@ static int run_flush(struct engine *e, struct job *j, struct io_queue *q, struct
 static int run_delete(struct engine *e, struct job *j)
 {
 	obsolete_remove(e, j->obsolete, j->obsolete_count);
-	free(j->obsolete);
 	for (unsigned i = 0; i < j->closing_count; i++)
 		io_close(j->closing[i]);
 	for (unsigned i = 0; i < j->gone_count; i++)
 		memtable_free(j->gone[i]);
 	pthread_mutex_lock(&e->lock);
 	e->deleting = false;
+	e->in_deletion = NULL;
+	e->in_deletion_count = 0;
 	pthread_mutex_unlock(&e->lock);
+	free(j->obsolete);
 	return 0;
 }
 
@@ -285,6 +294,8 @@ static const char *job_name(const struct job *j)
 		return "deleting obsolete files";
 	case JOB_CHECKPOINT:
 		return "making a checkpoint";
+	case JOB_CHECK:
+		return "checking the database";
 	case JOB_COMPACT:
 		break;
 	}
@@ -293,7 +304,7 @@ static const char *job_name(const struct job *j)
 
 static void job_failed(struct engine *e, const struct job *j, int rc, bool reading, struct err_info *err)
 {
-	if (rc == -ECANCELED || j->kind == JOB_CHECKPOINT) /* a failed checkpoint is told to who asked for it */
+	if (rc == -ECANCELED || j->kind & (JOB_CHECKPOINT | JOB_CHECK)) /* the failure is told to who asked for it */
 		return;
 	err_prefix(err, "%s: ", job_name(j));
 	if (failure_heals(rc)) {
@@ -334,6 +345,9 @@ int engine_run_job(struct engine *e, struct job *j, struct io_queue *queue)
 		break;
 	case JOB_CHECKPOINT:
 		rc = checkpoint_run(e, &j->note, queue, &err);
+		break;
+	case JOB_CHECK:
+		rc = check_run(e, &j->note, queue, &err);
 		break;
 	}
 	if (rc < 0)

@@ -163,39 +163,42 @@ uint64_t version_offset_of(const struct version *v, struct slice ikey, struct ta
 
 static int by_number(const void *a, const void *b)
 {
-	uint64_t x = *(const uint64_t *)a, y = *(const uint64_t *)b;
+	const struct file_meta *x = *(struct file_meta *const *)a, *y = *(struct file_meta *const *)b;
 
-	return (x > y) - (x < y);
+	return (x->number > y->number) - (x->number < y->number);
 }
 
 /* A file may be in one level only, and there once. */
-static int check_unique(const struct version *v, struct err_info *err)
+static int check_unique(const struct version *v, struct version_fault *fault, struct err_info *err)
 {
 	size_t count = 0, n = 0;
-	uint64_t *numbers;
+	struct file_meta **files;
 	int rc = 0;
 
 	for (unsigned level = 0; level < LEVELS; level++)
 		count += v->count[level];
-	numbers = malloc((count + 1) * sizeof(*numbers));
-	if (!numbers)
+	files = malloc((count + 1) * sizeof(*files));
+	if (!files)
 		return err_set(err, -ENOMEM, "no memory to check a version");
 	for (unsigned level = 0; level < LEVELS; level++) {
 		for (size_t i = 0; i < v->count[level]; i++)
-			numbers[n++] = v->files[level][i]->number;
+			files[n++] = v->files[level][i];
 	}
-	qsort(numbers, n, sizeof(*numbers), by_number);
+	qsort(files, n, sizeof(*files), by_number);
 	for (size_t i = 1; i < n && rc == 0; i++) {
-		if (numbers[i - 1] == numbers[i])
+		if (files[i - 1]->number == files[i]->number) {
+			*fault = (struct version_fault){"twice", -1, files[i], NULL};
 			rc = err_set(err, -SHALE_ECORRUPT, "table %06llu is in the version twice",
-				     (unsigned long long)numbers[i]);
+				     (unsigned long long)files[i]->number);
+		}
 	}
-	free(numbers);
+	free(files);
 	return rc;
 }
 
-static int check_file(const struct file_meta *m, unsigned level, struct err_info *err)
+static int check_file(const struct file_meta *m, unsigned level, struct version_fault *fault, struct err_info *err)
 {
+	*fault = (struct version_fault){"level", (int)level, m, NULL};
 	if (m->refs == 0)
 		return err_set(err, -SHALE_ECORRUPT, "table %06llu of level %u is in a version but has no reference",
 			       (unsigned long long)m->number, level);
@@ -209,18 +212,21 @@ static int check_file(const struct file_meta *m, unsigned level, struct err_info
 	return 0;
 }
 
-static int check_neighbours(const struct file_meta *a, const struct file_meta *b, unsigned level, struct err_info *err)
+static int check_neighbours(const struct file_meta *a, const struct file_meta *b, unsigned level,
+			    struct version_fault *fault, struct err_info *err)
 {
+	*fault = (struct version_fault){"level", (int)level, a, b};
 	if (level == 0 && a->number <= b->number)
 		return err_set(err, -SHALE_ECORRUPT, "tables %06llu and %06llu of level 0 are not newest first",
 			       (unsigned long long)a->number, (unsigned long long)b->number);
+	fault->kind = "overlap";
 	if (level > 0 && ikey_compare(key_buf_slice(&a->largest), key_buf_slice(&b->smallest)) >= 0)
 		return err_set(err, -SHALE_ECORRUPT, "tables %06llu and %06llu of level %u overlap",
 			       (unsigned long long)a->number, (unsigned long long)b->number, level);
 	return 0;
 }
 
-int version_check(const struct version *v, struct err_info *err)
+int version_check_at(const struct version *v, struct version_fault *fault, struct err_info *err)
 {
 	int rc;
 
@@ -228,16 +234,25 @@ int version_check(const struct version *v, struct err_info *err)
 		uint64_t bytes = 0;
 
 		for (size_t i = 0; i < v->count[level]; i++) {
-			rc = check_file(v->files[level][i], level, err);
+			rc = check_file(v->files[level][i], level, fault, err);
 			if (rc == 0 && i > 0)
-				rc = check_neighbours(v->files[level][i - 1], v->files[level][i], level, err);
+				rc = check_neighbours(v->files[level][i - 1], v->files[level][i], level, fault, err);
 			if (rc < 0)
 				return rc;
 			bytes += v->files[level][i]->size;
 		}
-		if (bytes != v->bytes[level])
+		if (bytes != v->bytes[level]) {
+			*fault = (struct version_fault){"level", (int)level, NULL, NULL};
 			return err_set(err, -SHALE_ECORRUPT, "level %u counts %llu bytes, its tables hold %llu", level,
 				       (unsigned long long)v->bytes[level], (unsigned long long)bytes);
+		}
 	}
-	return check_unique(v, err);
+	return check_unique(v, fault, err);
+}
+
+int version_check(const struct version *v, struct err_info *err)
+{
+	struct version_fault fault;
+
+	return version_check_at(v, &fault, err);
 }

@@ -57,4 +57,12 @@ uint64_t version_offset_of(const struct version *v, struct slice ikey, struct ta
 /* Invariants: sorted, disjoint, no file twice, keys valid. 0 or -SHALE_ECORRUPT with words. */
 int version_check(const struct version *v, struct err_info *err);
 
+/* Where version_check found what is wrong. Borrowed from the version. */
+struct version_fault {
+	const char *kind; /* a word that stays: "overlap", "twice", "level" */
+	int level;        /* -1: several */
+	const struct file_meta *a, *b; /* in their order; NULL: none */
+};
+int version_check_at(const struct version *v, struct version_fault *fault_out, struct err_info *err);
+
 #endif
