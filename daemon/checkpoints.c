@@ -17,16 +17,6 @@
 #include "engine/checkpoint.h"
 #include "shm/error.h"
 
-/* Completes with a failure and its words. */
-static void refuse(struct service *svc, struct request *r, const struct err_info *err)
-{
-	size_t size = strlen(err->text), n = min_size(size, r->sqe.out_len);
-
-	if (r->session && n)
-		memcpy(r->session->arena + r->sqe.out_off, err->text, n);
-	request_complete(svc, r, err->code, (uint32_t)size);
-}
-
 static int start(struct service *svc, struct request *r, char path[PATH_MAX], struct err_info *err)
 {
 	uid_t uid = r->session->uid;
@@ -55,13 +45,13 @@ void checkpoint_begin(struct service *svc, struct request *r)
 	char path[PATH_MAX];
 
 	if (start(svc, r, path, &err) < 0) {
-		refuse(svc, r, &err);
+		ops_refuse(svc, r, &err);
 		return;
 	}
 	log_line(LOG_NOTICE, "checkpoint into %s begun for process %ld (%s, user %u)", path, (long)r->session->pid,
 		 r->session->command, (unsigned)r->session->uid);
 	r->delay |= DELAY_JOB;
-	request_wait(svc, r, REQUEST_JOB, &svc->checkpoints);
+	request_wait(svc, r, REQUEST_JOB, &svc->errands);
 	svc->jobs_look = true;
 }
 
@@ -88,29 +78,21 @@ static void answer(struct service *svc, struct request *r, const struct checkpoi
 		request_complete(svc, r, 0, 0);
 }
 
-unsigned checkpoints_check(struct service *svc)
+bool checkpoint_ended(struct service *svc, struct request *r)
 {
-	struct list *l, *next;
-	unsigned n = 0;
+	struct checkpoint_result result;
+	struct err_info err = {0};
+	int rc = engine_checkpoint_done(svc->engine, r->ticket, &result, &err);
 
-	for (l = svc->checkpoints.next; l != &svc->checkpoints; l = next) {
-		struct request *r = container_of(l, struct request, link);
-		struct checkpoint_result result;
-		struct err_info err = {0};
-		int rc = engine_checkpoint_done(svc->engine, r->ticket, &result, &err);
-
-		next = l->next;
-		if (!rc)
-			continue;
-		n++;
-		if (rc > 0) {
-			answer(svc, r, &result);
-			continue;
-		}
-		if (!err.code)
-			err_set(&err, rc, "%s", shale_strerror(rc));
-		log_line(LOG_WARNING, "no checkpoint: %s", err.text);
-		refuse(svc, r, &err);
+	if (!rc)
+		return false;
+	if (rc > 0) {
+		answer(svc, r, &result);
+		return true;
 	}
-	return n;
+	if (!err.code)
+		err_set(&err, rc, "%s", shale_strerror(rc));
+	log_line(LOG_WARNING, "no checkpoint: %s", err.text);
+	ops_refuse(svc, r, &err);
+	return true;
 }

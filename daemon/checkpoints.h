@@ -4,10 +4,10 @@
 
 #include "daemon/service.h"
 
-/* Completes @r, or makes it wait in service.checkpoints. */
+/* Completes @r, or makes it wait in service.errands. */
 void checkpoint_begin(struct service *svc, struct request *r);
 
-/* Answers what has ended. Returns how many. */
-unsigned checkpoints_check(struct service *svc);
+/* Answers @r when its checkpoint has ended. False: it has not. */
+bool checkpoint_ended(struct service *svc, struct request *r);
 
 #endif

@@ -17,6 +17,8 @@ static enum region_op op_of(const struct sqe *sqe)
 		return REGION_OP_MULTIGET;
 	case OP_FLUSH:
 	case OP_COMPACT:
+	case OP_CHECKPOINT:
+	case OP_CHECK:
 		return REGION_OP_JOB;
 	default:
 		return REGION_OP_OTHER;

@@ -13,6 +13,7 @@
 #include <unistd.h>
 
 #include "daemon/checkpoints.h"
+#include "daemon/checks.h"
 #include "daemon/pending.h"
 #include "daemon/pins.h"
 #include "daemon/reads.h"
@@ -74,6 +75,15 @@ void ops_answer(struct service *svc, struct request *r, const void *data, size_t
 	session_charge(r->session, n);
 	svc->stats.bytes_read_by_clients += n;
 	request_complete(svc, r, 0, (uint32_t)size);
+}
+
+void ops_refuse(struct service *svc, struct request *r, const struct err_info *err)
+{
+	size_t size = strlen(err->text), n = min_size(size, r->sqe.out_len);
+
+	if (r->session && n)
+		memcpy(r->session->arena + r->sqe.out_off, err->text, n);
+	request_complete(svc, r, err->code, (uint32_t)size);
 }
 
 int ops_two_keys(const struct service *svc, const struct request *r, struct slice *a_out, struct slice *b_out)
@@ -258,6 +268,9 @@ void ops_execute(struct service *svc, struct session *s, const struct sqe *sqe)
 		break;
 	case OP_CHECKPOINT:
 		checkpoint_begin(svc, r);
+		break;
+	case OP_CHECK:
+		check_begin(svc, r);
 		break;
 	case OP_COUNT:
 		break; /* violation() refused it */

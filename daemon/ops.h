@@ -16,4 +16,7 @@ int ops_copy_payload(struct request *r);
 /* Completes with an answer of which all is known, cut to the room that the client gave. */
 void ops_answer(struct service *svc, struct request *r, const void *data, size_t size);
 
+/* Completes with a failure and its words, cut likewise. */
+void ops_refuse(struct service *svc, struct request *r, const struct err_info *err);
+
 #endif

@@ -1,10 +1,12 @@
 #include "daemon/pending.h"
 
 #include "daemon/checkpoints.h"
+#include "daemon/checks.h"
 #include "daemon/meter.h"
 #include "daemon/reads.h"
 #include "daemon/shares.h"
 #include "daemon/writes.h"
+#include "engine/check.h"
 #include "engine/checkpoint.h"
 #include "shm/error.h"
 
@@ -147,6 +149,8 @@ void request_abandon(struct service *svc, struct request *r)
 	case REQUEST_JOB: /* pending_check_jobs() takes the answer of what goes on, so that the engine can forget it */
 		if (r->sqe.op == OP_FLUSH)
 			request_put(&svc->pool, r);
+		else if (r->sqe.op == OP_CHECK)
+			engine_check_cancel(svc->engine, r->ticket);
 		return;
 	case REQUEST_STALLED:
 	case REQUEST_RUNNING:
@@ -266,20 +270,28 @@ unsigned pending_check_jobs(struct service *svc)
 		request_complete(svc, r, rc < 0 ? rc : 0, 0);
 		n++;
 	}
-	return n + checkpoints_check(svc);
+	for (l = svc->errands.next; l != &svc->errands; l = next) {
+		struct request *r = container_of(l, struct request, link);
+
+		next = l->next;
+		n += r->sqe.op == OP_CHECK ? check_ended(svc, r) : checkpoint_ended(svc, r);
+	}
+	return n;
 }
 
 /* ---- ends ---- */
 
 void pending_give_up(struct service *svc, struct request *r, int rc)
 {
-	bool lasting = r->state == REQUEST_JOB && (r->sqe.op == OP_COMPACT || r->sqe.op == OP_CHECKPOINT);
+	bool lasting = r->state == REQUEST_JOB && r->sqe.op != OP_FLUSH;
 
-	if (lasting && rc == -ECANCELED && r->sqe.op == OP_CHECKPOINT) {
-		/* Its end, which is near, is worth waiting for: then the place is as it was. */
+	if (lasting && r->sqe.op == OP_CHECK)
+		engine_check_cancel(svc->engine, r->ticket);
+	if (lasting && rc == -ECANCELED && r->sqe.op == OP_CHECKPOINT)
 		engine_checkpoint_cancel(svc->engine, r->ticket);
+	/* The end of these, which is near, is worth waiting for: then a checkpoint's place is as it was. */
+	if (lasting && rc == -ECANCELED && r->sqe.op != OP_COMPACT)
 		return;
-	}
 	if (lasting && rc == -ECANCELED)
 		engine_compact_cancel(svc->engine, r->ticket);
 	if (lasting) {
@@ -290,8 +302,7 @@ void pending_give_up(struct service *svc, struct request *r, int rc)
 		if (rest) {
 			rest->ticket = r->ticket;
 			rest->owner = r->owner;
-			request_wait(svc, rest, REQUEST_JOB,
-				     sqe.op == OP_COMPACT ? &svc->compactions : &svc->checkpoints);
+			request_wait(svc, rest, REQUEST_JOB, sqe.op == OP_COMPACT ? &svc->compactions : &svc->errands);
 		}
 	}
 	request_complete(svc, r, rc, 0);
@@ -337,8 +348,8 @@ void pending_fail(struct service *svc, int rc)
 		request_complete(svc, container_of(svc->flushes.next, struct request, link), rc, 0);
 	while (!list_empty(&svc->compactions))
 		request_complete(svc, container_of(svc->compactions.next, struct request, link), rc, 0);
-	while (!list_empty(&svc->checkpoints))
-		request_complete(svc, container_of(svc->checkpoints.next, struct request, link), rc, 0);
+	while (!list_empty(&svc->errands))
+		request_complete(svc, container_of(svc->errands.next, struct request, link), rc, 0);
 	while (!list_empty(&svc->stalled)) { /* a session leaves the list with its last one */
 		struct session *s = container_of(svc->stalled.next, struct session, stalled_link);
 

@@ -23,7 +23,7 @@ enum request_state {
 	REQUEST_READY,	  /* service.ready: they are in, probe again */
 	REQUEST_STALLED,  /* session.stalled: a write that the engine cannot take now */
 	REQUEST_SYNCING,  /* service.syncing: a write that waits for its fdatasync */
-	REQUEST_JOB,	  /* service.flushes, .compactions or .checkpoints */
+	REQUEST_JOB,	  /* service.flushes, .compactions or .errands */
 	REQUEST_ANSWERING, /* session.answering: a large value on its way into the arena */
 	REQUEST_UNDERWAY, /* service.underway: a write larger than the WAL's ring, which the engine has taken */
 };

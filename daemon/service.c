@@ -481,10 +481,10 @@ int service_run(struct service *svc)
 int service_init(struct service *svc, const struct config *config, struct engine *engine, struct io_queue *queue,
 		 struct region *region, struct err_info *err)
 {
-	struct list *lists[] = {&svc->active,	&svc->parked,	   &svc->clogged,     &svc->ending,	&svc->dirty,
-				&svc->ready,	&svc->stalled,	   &svc->syncing,     &svc->flushes,	&svc->timed,
-				&svc->underway, &svc->compactions, &svc->flushes_due, &svc->answering,	&svc->users,
-				&svc->turns,	&svc->light,	   &svc->leased,      &svc->checkpoints};
+	struct list *lists[] = {&svc->active,	&svc->parked,	   &svc->clogged,     &svc->ending,    &svc->dirty,
+				&svc->ready,	&svc->stalled,	   &svc->syncing,     &svc->flushes,   &svc->timed,
+				&svc->underway, &svc->compactions, &svc->flushes_due, &svc->answering, &svc->users,
+				&svc->turns,	&svc->light,	   &svc->leased,      &svc->errands};
 
 	memset(svc, 0, sizeof(*svc));
 	svc->config = config;

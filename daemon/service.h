@@ -67,7 +67,7 @@ struct service {
 	struct list flushes_due; /* that the engine could not begin yet */
 	struct list flushes;	 /* by ticket */
 	struct list compactions; /* also those that nobody waits for any more */
-	struct list checkpoints; /* likewise */
+	struct list errands;	 /* checkpoints and checks; likewise */
 	struct list underway;	 /* the large write that the engine has taken, unless its client is gone */
 	bool large_underway;	 /* there is one; engine_write_result() tells its end */
 	bool jobs_look;		 /* a ticket is new, or the engine got on: ask about all */

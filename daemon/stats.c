@@ -52,6 +52,7 @@ static struct region_job job_row(const struct job_record *r, uint64_t now_ns)
 			: r->kind == JOB_FLUSH	    ? REGION_JOB_FLUSH
 			: r->kind == JOB_DELETE	    ? REGION_JOB_DELETE
 			: r->kind == JOB_CHECKPOINT ? REGION_JOB_CHECKPOINT
+			: r->kind == JOB_CHECK	    ? REGION_JOB_CHECK
 			: r->trivial		    ? REGION_JOB_MOVE
 						    : REGION_JOB_COMPACT,
 		.reason = r->reason,

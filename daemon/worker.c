@@ -48,7 +48,7 @@ static void *work(void *arg)
 	struct workers *w = me->all;
 
 	prctl(PR_SET_NAME, me->name);
-	if (me->kinds & (JOB_COMPACT | JOB_CHECKPOINT))
+	if (me->kinds & (JOB_COMPACT | JOB_CHECKPOINT | JOB_CHECK))
 		syscall(SYS_ioprio_set, IOPRIO_WHO_PROCESS, 0,
 			IOPRIO_LOWEST); /* a wish: not every scheduler heeds it */
 	/* Acquire: pairs with the release in workers_stop(). */
@@ -97,7 +97,7 @@ int workers_start(struct workers *w, struct io_env *env, struct engine *engine, 
 
 	w->env = env;
 	w->engine = engine;
-	w->list = calloc(compactors + 2, sizeof(*w->list));
+	w->list = calloc(compactors + 3, sizeof(*w->list));
 	if (!w->list)
 		return err_set(err, -ENOMEM, "no memory for workers");
 	rc = start_one(w, JOB_LOG | JOB_FLUSH | JOB_DELETE, "shaled-flush");
@@ -107,9 +107,11 @@ int workers_start(struct workers *w, struct io_env *env, struct engine *engine, 
 		snprintf(name, sizeof(name), "shaled-comp%u", i % 1000);
 		rc = start_one(w, JOB_COMPACT, name);
 	}
-	/* Copies may take hours, to a slow disk: neither flushes nor compactions wait for them. */
+	/* Copies may take hours, to a slow disk: neither flushes nor compactions wait for them. Nor does a backup wait for a check. */
 	if (rc == 0)
 		rc = start_one(w, JOB_CHECKPOINT, "shaled-backup");
+	if (rc == 0)
+		rc = start_one(w, JOB_CHECK, "shaled-check");
 	if (rc < 0) {
 		workers_stop(w);
 		return err_set(err, rc, "a worker thread cannot be started: %s", shale_strerror(rc));

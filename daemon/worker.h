@@ -1,6 +1,6 @@
 /*
  * worker.h - the threads that run the engine's background jobs: one for flushes (and logs, and deletions), N for compactions, one for
- * checkpoints.
+ * checkpoints, one for checks.
  *
  * Each has an io_queue of its own. With nothing to do they sleep on a futex word that counts calls, without time-out.
  */

@@ -57,6 +57,7 @@ enum shm_op {
 	OP_CANCEL = 11,   /* sequence: the user_data of the request to cancel */
 	OP_KICK = 12,     /* sequence: the id of the session to end. For the daemon's own user and root */
 	OP_CHECKPOINT = 13, /* in: absolute path of the directory. out: struct checkpoint_answer, or words when it failed. As KICK, for whom */
+	OP_CHECK = 14,    /* out: struct check_answer and its rows, or words when it could not be done. As KICK, for whom */
 	OP_COUNT
 };
 
@@ -105,6 +106,31 @@ struct checkpoint_answer {
 	uint64_t linked, copied, kept; /* tables; kept: from the checkpoint that was there before */
 	uint64_t bytes_written;        /* copies, and a table of what was in memory */
 	uint64_t removed;              /* files of the checkpoint that was there before */
+};
+
+/* What a check saw. The rows of what it found follow, as many as @rows says. */
+struct check_answer {
+	uint64_t sequence;            /* up to which it looked */
+	uint64_t tables, table_bytes; /* of the version */
+	uint64_t memtables, entries;  /* entries: of memtables and tables */
+	uint64_t files;               /* in the directory */
+	uint64_t sessions, snapshots;
+	uint64_t entries_checked;     /* 0: the levels are wrong, so there is no order to hold entries to */
+	uint64_t problems, rows;      /* problems: of which rows are told */
+};
+
+enum { CHECK_ROWS = 32, CHECK_ROW_KEY = 96 };
+
+/* One thing that is not as it should be. Texts are NUL-terminated. */
+struct check_row {
+	int32_t code, level;          /* negative code; level -1: none */
+	char kind[16];                /* a word that stays: engine/check.h; "ring", "region", "snapshot", "session" */
+	char file[24];                /* "": it is about none */
+	char what[256];
+	uint32_t has_range;           /* 1: keys from first to last, both included, are touched */
+	uint32_t first_len, last_len; /* of the whole keys; what is longer than there is room for is cut */
+	uint32_t reserved;
+	unsigned char first[CHECK_ROW_KEY], last[CHECK_ROW_KEY];
 };
 
 enum { MULTIGET_MAX = 4096 }; /* keys in one request: each costs the daemon a read, and others wait meanwhile. More: -E2BIG */
@@ -287,6 +313,7 @@ enum region_job_kind {
 	REGION_JOB_MOVE = 4,    /* moves a table to the next level without reading it */
 	REGION_JOB_DELETE = 5,  /* unlinks obsolete files */
 	REGION_JOB_CHECKPOINT = 6, /* copies the database elsewhere */
+	REGION_JOB_CHECK = 7,      /* holds the database against its invariants */
 };
 
 /* A background job, running or ended. */
@@ -476,6 +503,7 @@ LAYOUT(struct channel_daemon, parked, 128);
 LAYOUT(struct channel_daemon, state, 192);
 LAYOUT(struct region_header, events_off, 1136);
 static_assert(sizeof(struct region_event) == 256, "region_event moved: bump SHM_ABI");
+static_assert(sizeof(struct check_row) == 512 && sizeof(struct check_answer) == 88, "check_answer moved: bump SHM_ABI");
 static_assert(sizeof(struct scan_args) == 16, "scan_args moved: bump SHM_ABI");
 static_assert(sizeof(struct channel_const) <= SHM_PAGE && sizeof(struct channel_client) <= SHM_PAGE &&
 		      sizeof(struct channel_daemon) <= SHM_PAGE,
@@ -495,7 +523,7 @@ static inline uint64_t layout_fingerprint(void)
 		sizeof(struct region_level), sizeof(struct region_job), offsetof(struct region_stats, running),
 		offsetof(struct region_stats, level), OP_COUNT, SQE_FLAGS_KNOWN, REGION_SNAPSHOTS, REGION_SESSIONS,
 		sizeof(struct region_events), offsetof(struct region_stats, op_times), offsetof(struct region_stats, wal_appended),
-		REGION_EVENT_KINDS,
+		REGION_EVENT_KINDS, sizeof(struct check_answer), sizeof(struct check_row),
 	};
 	uint64_t h = UINT64_C(0xcbf29ce484222325); /* FNV-1a over the words */
 

@@ -45,6 +45,7 @@ static const struct row {
 	{"flush", "", DAEMON, false},
 	{"compact", "", DAEMON, false},
 	{"checkpoint", "@/backup", DAEMON, false},
+	{"check", "", DAEMON, true},
 	{"export", "/nonexistent/shale/backup", OTHER, false},
 	{"restore", "/nonexistent/shale/backup", OTHER, false},
 	{"load", "", OTHER, false},

@@ -130,9 +130,9 @@ static uint32_t put_keys(struct attacker *a, unsigned char *at, uint32_t n, bool
 /* A good submission, its payload at a place of its own in the lower half of the arena; the answer goes to the upper half. */
 static struct sqe good(struct attacker *a, uint32_t slot)
 {
-	static const uint8_t ops[] = {OP_NOP,	OP_GET,	     OP_GET,	  OP_WRITE,   OP_WRITE,
-				      OP_WRITE, OP_SCAN,     OP_SNAPSHOT, OP_RELEASE, OP_PROPERTY,
-				      OP_SIZES, OP_MULTIGET, OP_CANCEL,	  OP_KICK,    OP_CHECKPOINT};
+	static const uint8_t ops[] = {OP_NOP,	 OP_GET,      OP_GET,	     OP_WRITE,	  OP_WRITE, OP_WRITE,
+				      OP_SCAN,	 OP_SNAPSHOT, OP_RELEASE,    OP_PROPERTY, OP_SIZES, OP_MULTIGET,
+				      OP_CANCEL, OP_KICK,     OP_CHECKPOINT, OP_CHECK};
 	const size_t room = 2048;
 	struct sqe sqe = {.session = a->r.session, .op = ops[roll(a, ARRAY_SIZE(ops))]};
 	unsigned char *at = a->r.arena + slot % BURST * room;

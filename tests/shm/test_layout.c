@@ -198,6 +198,8 @@ START_TEST(numbers_are_pinned)
 	ck_assert_int_eq(OP_CANCEL, 11);
 	ck_assert_int_eq(OP_KICK, 12);
 	ck_assert_int_eq(OP_CHECKPOINT, 13);
+	ck_assert_int_eq(OP_CHECK, 14);
+	ck_assert_int_eq(CHECK_ROWS, 32);
 	ck_assert_uint_eq(sizeof(struct checkpoint_answer), 64);
 	ck_assert_int_eq(CONDITION_SEQUENCE, 3);
 	ck_assert_int_eq(PARK_SOCKET, 2);

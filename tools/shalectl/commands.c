@@ -52,6 +52,13 @@ const struct command command_table[] = {
 	{"flush", "", "", "write the memtables out as tables", cmd_flush, NULL},
 	{"compact", "[FROM [TO]]", "ftlWN", "compact a range of keys, or all; Ctrl-C ends it", cmd_compact,
 	 "Ended by Ctrl-C, what was compacted until then stays so."},
+	{"check", "", "", "hold the running database against its invariants, while everybody goes on", cmd_check,
+	 "Levels, files, every entry of every table (checksums, order, key ranges), sequence numbers over levels, "
+	 "rings "
+	 "and snapshots. Reads go past the daemon's caches, at the daemon's engine.background_rate. The exit code is 5 "
+	 "when "
+	 "something is wrong. For root and the daemon's user: it reads the whole disk, and keeps deleted tables on it "
+	 "until it ends. Ctrl-C ends it. verify looks more closely, at a database that nobody serves."},
 	{"verify", "", "", "check every byte of the database in --db DIR, which nobody serves", cmd_verify,
 	 "Reads everything and changes nothing: checksums, order, filters, indexes, key ranges, sequence numbers, "
 	 "logs. The "

@@ -8,7 +8,7 @@
 
 const char *job_kind_name(uint32_t kind)
 {
-	static const char *const names[] = {"?", "log", "flush", "compact", "move", "delete", "checkpoint"};
+	static const char *const names[] = {"?", "log", "flush", "compact", "move", "delete", "checkpoint", "check"};
 
 	return names[kind < ARRAY_SIZE(names) ? kind : 0];
 }

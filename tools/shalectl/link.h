@@ -1,5 +1,5 @@
 /*
- * link.h - a session by hand, for what the library has no call for: kick, checkpoint.
+ * link.h - a session by hand, for what the library has no call for: kick, checkpoint, check.
  */
 #ifndef SHALE_SHALECTL_LINK_H
 #define SHALE_SHALECTL_LINK_H

@@ -7,6 +7,7 @@
 
 #include <fcntl.h>
 #include <inttypes.h>
+#include <limits.h>
 #include <stdlib.h>
 #include <sys/resource.h>
 #include <unistd.h>
@@ -69,7 +70,7 @@ void json_set_range(json_t *obj, const struct slice *first, const struct slice *
 		json_object_set_new(obj, "last_key", json_null());
 }
 
-static json_t *finding_json(const struct offline *o, const struct finding *f)
+json_t *finding_json(const struct finding *f, const char *next)
 {
 	json_t *j = json_pack("{s:s,s:s,s:s,s:s}", "severity", f->note ? "note" : "problem", "kind", f->kind, "file",
 			      f->file, "what", f->what);
@@ -83,21 +84,12 @@ static json_t *finding_json(const struct offline *o, const struct finding *f)
 	if (f->cause)
 		json_object_set_new(j, "cause", json_string(f->cause));
 	if (!f->note)
-		json_object_set_new(j, "next", json_sprintf("shalectl repair --db %s --dry-run", o->ctl->database));
-	return json_pack("{s:o}", "finding", j);
+		json_object_set_new(j, "next", json_string(next));
+	return j;
 }
 
-static void found(struct exam *x, const struct finding *f)
+void finding_print(const struct finding *f, const char *next)
 {
-	struct offline *o = container_of(x, struct offline, exam);
-
-	if (o->quiet)
-		return;
-	offline_bar_clear(o);
-	if (o->ctl->json) {
-		print_json(finding_json(o, f));
-		return;
-	}
 	printf("%s: %s", f->note ? "note" : "PROBLEM", f->file);
 	if (f->has_offset)
 		printf(", offset %" PRIu64, f->offset);
@@ -110,8 +102,23 @@ static void found(struct exam *x, const struct finding *f)
 	if (f->cause)
 		printf("    likely  %s\n", f->cause);
 	if (!f->note)
-		printf("    next    shalectl repair --db %s --dry-run (or put the file back from a backup)\n",
-		       o->ctl->database);
+		printf("    next    %s\n", next);
+}
+
+static void found(struct exam *x, const struct finding *f)
+{
+	struct offline *o = container_of(x, struct offline, exam);
+	char next[PATH_MAX + 128];
+
+	if (o->quiet)
+		return;
+	offline_bar_clear(o);
+	snprintf(next, sizeof(next), "shalectl repair --db %s --dry-run%s", o->ctl->database,
+		 o->ctl->json ? "" : " (or put the file back from a backup)");
+	if (o->ctl->json)
+		print_json(json_pack("{s:o}", "finding", finding_json(f, next)));
+	else
+		finding_print(f, next);
 }
 
 /* ---- the directory ---- */

@@ -30,6 +30,10 @@ void offline_bar_clear(struct offline *o);
 /* Says why a verb failed; returns the exit code. */
 int offline_failed(struct offline *o, int rc, const struct err_info *err);
 
+/* One finding: in words on stdout, or as the members of an object. @next: what to do about a problem. */
+void finding_print(const struct finding *f, const char *next);
+json_t *finding_json(const struct finding *f, const char *next);
+
 /* obj.first and obj.last, null where open. */
 void json_set_range(json_t *obj, const struct slice *first, const struct slice *last);
 /* "from … to …" */

@@ -14,7 +14,7 @@
  *	config.c                               settings, by the daemon's own code
  *	clients.c                              from the region, too: clients, snapshots
  *	events.c metrics.c metrics_table.c     from the region: recent events; all numbers as OpenMetrics
- *	kick.c checkpoint.c link.c             kick, checkpoint: through a session by hand
+ *	kick.c checkpoint.c check.c            through a session by hand (link.c), which may take long (errand.c)
  *	restore.c place.c                      a database from a checkpoint; directories that appear whole
  *	export.c export_leveldb.c load.c kvfile.c
  *	                                       all entries out and in, through libshale
@@ -42,7 +42,7 @@ enum exit_code {
 	EXIT_USAGE = 2,
 	EXIT_NOT_RUNNING = 3,
 	EXIT_NOT_FOUND = 4,
-	EXIT_PROBLEM = 5, /* verify, repair, dump: the database is not what it should be */
+	EXIT_PROBLEM = 5, /* check, verify, repair, dump: the database is not what it should be */
 };
 
 /* The command line, parsed. Strings point into argv. */
@@ -83,6 +83,7 @@ int cmd_metrics(struct ctl *ctl);
 int cmd_doctor(struct ctl *ctl);
 int cmd_config(struct ctl *ctl);
 int cmd_checkpoint(struct ctl *ctl);
+int cmd_check(struct ctl *ctl);
 int cmd_restore(struct ctl *ctl);
 int cmd_export(struct ctl *ctl);
 int cmd_load(struct ctl *ctl);
