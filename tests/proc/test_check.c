@@ -291,11 +291,11 @@ static void slow_check(void)
 	/* The shell is gone when this returns, and what it began goes on. */
 	ck_assert_int_eq(
 		proc_shell(out, sizeof(out),
-			   "%s/shalectl --json --socket %s check >%s/said 2>&1 & "
+			   "rm -f %s/said; %s/shalectl --json --socket %s check >%s/said 2>&1 & "
 			   "pid=$!; n=0; while ! grep -qs progress %s/said && kill -0 $pid && [ $n -lt %d ]; do "
 			   "sleep 0.1; n=$((n+1)); done; "
 			   "echo $pid; kill -0 $pid && grep -q progress %s/said",
-			   proc_build(), d.socket, place, place, 600 * PATIENCE, place),
+			   place, proc_build(), d.socket, place, place, 600 * PATIENCE, place),
 		0);
 }
 
