@@ -7,74 +7,10 @@ cd "$(dirname "$0")/../.." || exit 1
 debs=$(cd "$1" && pwd) || exit 1
 # Of the Debian for which packages are built.
 suite=bookworm
-skip() {
-	echo "packages: skipped: $1"
-	echo "$passed passed, $failed failed"
-	[ "$failed" = 0 ]
-	exit
-}
-passed=0 failed=0 why=""
-temporary=$(mktemp -d "${TMPDIR:-/tmp}/shale-packages.XXXXXX")
-root=$temporary/root nspawn="" leader=""
-# Each step whatever the one before said; what a mount still holds is let go when its last user ends.
-clean_up() {
-	if [ -n "$nspawn" ] && kill -0 "$nspawn" 2>/dev/null; then
-		kill -TERM "$nspawn" 2>/dev/null
-		for _ in $(seq 100); do kill -0 "$nspawn" 2>/dev/null || break; sleep 0.1; done
-		[ -z "$leader" ] || kill -KILL "$leader" 2>/dev/null
-		kill -KILL "$nspawn" 2>/dev/null
-		wait "$nspawn" 2>/dev/null
-	fi
-	mountpoint -q "$root" && umount -l "$root"
-	mountpoint -q "$temporary/mount" && umount -l "$temporary/mount"
-	rm -rf --one-file-system "$temporary"
-}
-trap clean_up EXIT
-trap 'exit 130' INT TERM HUP
+what=packages
+. tests/container.sh
+environment=(HOME=/root DEBIAN_FRONTEND=noninteractive)
 
-# ---- words ----
-
-must() {
-	local out
-	out=$("$@" 2>&1) || { why="$*: $(tail -c 800 <<<"$out")"; return 1; }
-}
-must_not() {
-	local out
-	! out=$("$@" 2>&1) || { why="succeeded: $*: $(tail -c 800 <<<"$out")"; return 1; }
-}
-# says TEXT COMMAND…: it succeeds, and its output, of both kinds, has TEXT in it.
-says() {
-	local text=$1 out
-	shift
-	out=$("$@" 2>&1) && [[ $out == *"$text"* ]] || { why="$*: $(tail -c 800 <<<"$out")"; return 1; }
-}
-check() { # NAME FUNCTION
-	local start=$SECONDS
-	why=""
-	if "$2"; then
-		passed=$((passed + 1))
-		echo "ok      $1 ($((SECONDS - start)) s)"
-	else
-		failed=$((failed + 1))
-		echo "FAILED  $1: $why"
-	fi
-}
-in_container() {
-	nsenter -t "$leader" -a env -i PATH=/usr/sbin:/usr/bin:/sbin:/bin HOME=/root LC_ALL=C.UTF-8 DEBIAN_FRONTEND=noninteractive "$@"
-}
-as() { # USER COMMAND…
-	local user=$1
-	shift
-	in_container setpriv --reuid "$user" --regid "$user" --init-groups "$@"
-}
-until_true() { # SECONDS COMMAND…
-	local end=$((SECONDS + $1))
-	shift
-	until "$@" >/dev/null 2>&1; do
-		[ $SECONDS -lt $end ] || return 1
-		sleep 0.1
-	done
-}
 apt() { in_container apt-get -y -q=2 --no-install-recommends -o Dpkg::Use-Pty=0 "$@"; }
 is_active() { in_container systemctl is-active -q "$1"; }
 mainpid() { in_container systemctl show -P MainPID "$1"; }
@@ -133,13 +69,6 @@ small_library() {
 	says "Depends: libc6 " sh -c "dpkg-deb -I '$(file libshale0)' | grep '^ Depends' | grep -v ,"
 }
 
-# Without this case the rest says nothing.
-needed() { # NAME FUNCTION
-	local before=$failed
-	check "$1" "$2"
-	[ "$failed" = "$before" ] || { echo "$passed passed, $failed failed"; exit 1; }
-}
-
 needed "four packages, and their debug symbols" complete
 check "what belongs into each" contents
 check "the configuration is a conffile" conffile
@@ -151,10 +80,7 @@ fi
 
 # ---- the container ----
 
-[ "$(id -u)" = 0 ] || skip "to install them this needs root"
-for program in systemd-nspawn debootstrap nsenter; do
-	command -v $program >/dev/null || skip "there is no $program (tools/deps.sh deb brings it)"
-done
+needs "tools/deps.sh deb" systemd-nspawn debootstrap nsenter
 mirror=$(apt-get indextargets --format '$(REPO_URI) $(RELEASE)' 'Created-By: Packages' 2>/dev/null | sed -n "s,/* $suite\$,,p" | head -1)
 if [ ! -e "$debs/base.ok" ]; then
 	rm -rf --one-file-system "$debs/base"
@@ -162,23 +88,12 @@ if [ ! -e "$debs/base.ok" ]; then
 		>"$debs/debootstrap.log" 2>&1 || skip "no $suite could be fetched: $(tail -1 "$debs/debootstrap.log")"
 	touch "$debs/base.ok"
 fi
-# A tmpfs holds what changes: an overlay cannot lie on another one, as /tmp may.
-mkdir "$temporary/mount" "$root"
-mount -t tmpfs -o mode=755 shale-packages "$temporary/mount" || skip "nothing can be mounted here"
-mkdir "$temporary/mount/upper" "$temporary/mount/work"
-mount -t overlay overlay -o "lowerdir=$debs/base,upperdir=$temporary/mount/upper,workdir=$temporary/mount/work" "$root" ||
-	skip "there is no overlay file system here"
+container_make "$debs/base"
 mkdir "$root/debs"
 for package in shaled shale-tools libshale0 libshale-dev; do cp "$(file $package)" "$root/debs/$package.deb"; done
 # By which way this machine gets at packages, that one does.
 cp /etc/apt/apt.conf.d/*proxy* "$root/etc/apt/apt.conf.d/" 2>/dev/null
-systemd-nspawn -q -D "$root" --register=no --keep-unit -M "shale-packages-$$" -b --link-journal=no >"$temporary/console.log" 2>&1 </dev/null &
-nspawn=$!
-booted() {
-	leader=$(pgrep -P "$nspawn" | head -1)
-	[ -n "$leader" ] && in_container systemctl is-active -q multi-user.target
-}
-until_true 60 booted || skip "systemd does not start in a container here: $(tail -2 "$temporary/console.log")"
+container_boot multi-user.target
 until_true 30 apt update || skip "the container gets no lists of packages"
 
 # ---- with it ----
@@ -278,5 +193,4 @@ check "a new installation finds them still" comes_back
 check "a purge deletes them when it was told so" purges_data
 check "a new installation begins anew" starts_anew
 check "nothing is left of the packages' files" goes
-echo "$passed passed, $failed failed"
-[ "$failed" = 0 ]
+summary

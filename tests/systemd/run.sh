@@ -4,43 +4,16 @@
 set -u
 cd "$(dirname "$0")/../.." || exit 1
 build=$1
-skip() {
-	echo "systemd: skipped: $1"
-	echo "0 passed, 0 failed"
-	exit 0
-}
-[ "$(id -u)" = 0 ] || skip "this needs root"
-for program in systemd-nspawn systemctl systemd-analyze nsenter; do
-	command -v $program >/dev/null || skip "there is no $program (make deps-ci brings it)"
-done
+what=systemd
+. tests/container.sh
+needs "make deps-ci" systemd-nspawn systemctl systemd-analyze nsenter
 [ -x /lib/systemd/systemd ] || skip "systemd is not installed (make deps-ci brings it)"
-
-base=$(mktemp -d "${TMPDIR:-/tmp}/shale-systemd.XXXXXX")
-root=$base/root nspawn="" leader="" passed=0 failed=0
-# Each step whatever the one before said; what a mount still holds is let go when its last user ends.
-clean_up() {
-	if [ -n "$nspawn" ] && kill -0 "$nspawn" 2>/dev/null; then
-		kill -TERM "$nspawn" 2>/dev/null
-		for _ in $(seq 50); do kill -0 "$nspawn" 2>/dev/null || break; sleep 0.1; done
-		[ -z "$leader" ] || kill -KILL "$leader" 2>/dev/null
-		kill -KILL "$nspawn" 2>/dev/null
-		wait "$nspawn" 2>/dev/null
-	fi
-	mountpoint -q "$root" && umount -l "$root"
-	mountpoint -q "$base" && umount -l "$base"
-	rmdir "$base" 2>/dev/null
-}
-trap clean_up EXIT
-trap 'exit 130' INT TERM HUP
 
 # ---- the container ----
 
-# A tmpfs holds what changes: an overlay cannot lie on another one, as /tmp may.
-mount -t tmpfs -o mode=755 shale-systemd "$base" || skip "nothing can be mounted here"
-mkdir "$base/upper" "$base/work" "$root"
-mount -t overlay overlay -o "lowerdir=/,upperdir=$base/upper,workdir=$base/work" "$root" || skip "there is no overlay file system here"
-make -s --no-print-directory install OUT="$build" DESTDIR="$root" PREFIX=/usr LIBDIR=/usr/lib >"$base/install.log" 2>&1 ||
-	{ cat "$base/install.log"; echo "0 passed, 1 failed"; exit 1; }
+container_make /
+make -s --no-print-directory install OUT="$build" DESTDIR="$root" PREFIX=/usr LIBDIR=/usr/lib >"$temporary/install.log" 2>&1 ||
+	{ cat "$temporary/install.log"; echo "0 passed, 1 failed"; exit 1; }
 install -m 755 "$build/tests/systemd/worker" "$root/usr/bin/shale-worker"
 mkdir -p "$root/etc/shale" "$root/var/log/journal"
 rm -rf "$root"/etc/shale/* "$root"/var/lib/shale
@@ -52,27 +25,7 @@ After=sysinit.target
 AllowIsolate=yes
 UNIT
 
-systemd-nspawn -q -D "$root" --register=no --keep-unit -M "shale-test-$$" -b --private-network --link-journal=no \
-	systemd.unit=shale-test.target >"$base/console.log" 2>&1 </dev/null &
-nspawn=$!
-# in_container COMMAND…
-in_container() {
-	nsenter -t "$leader" -a env -i PATH=/usr/sbin:/usr/bin:/sbin:/bin LC_ALL=C.UTF-8 "$@"
-}
-# until SECONDS COMMAND…: repeats it until it succeeds.
-until_true() {
-	local end=$((SECONDS + $1))
-	shift
-	until "$@" >/dev/null 2>&1; do
-		[ $SECONDS -lt $end ] || return 1
-		sleep 0.1
-	done
-}
-booted() {
-	leader=$(pgrep -P "$nspawn" | head -1)
-	[ -n "$leader" ] && in_container systemctl is-active -q shale-test.target
-}
-until_true 60 booted || { tail -5 "$base/console.log"; skip "systemd does not start in a container here"; }
+container_boot shale-test.target --private-network systemd.unit=shale-test.target
 
 # ---- words ----
 
@@ -81,11 +34,6 @@ property() { sc show -P "$2" "$1"; }
 mainpid() { property "$1" MainPID; }
 is_active() { [ "$(property "$1" ActiveState)" = active ]; }
 log_has() { in_container journalctl -q -u "$1" -o cat --no-pager | grep -qF -- "$2"; }
-as() { # USER COMMAND…
-	local user=$1
-	shift
-	in_container setpriv --reuid "$user" --regid "$user" --init-groups "$@"
-}
 drop_in() { # UNIT TEXT
 	mkdir -p "$root/etc/systemd/system/$1.d"
 	printf '%b' "$2" >"$root/etc/systemd/system/$1.d/test.conf"
@@ -95,30 +43,7 @@ no_drop_in() {
 	rm -rf "$root/etc/systemd/system/$1.d"
 	sc daemon-reload
 }
-# What went wrong, for the reader of the log.
-why=""
-must() {
-	local out
-	out=$("$@" 2>&1) || { why="$*: ${out:0:600}"; return 1; }
-}
-# The opposite.
-must_not() {
-	local out
-	! out=$("$@" 2>&1) || { why="succeeded: $*: ${out:0:600}"; return 1; }
-}
-# check NAME FUNCTION
-check() {
-	local start=$SECONDS
-	why="" note=""
-	if "$2"; then
-		passed=$((passed + 1))
-		echo "ok      $1 ($((SECONDS - start)) s$note)"
-	else
-		failed=$((failed + 1))
-		echo "FAILED  $1: $why"
-		in_container journalctl -q -o cat --no-pager -n 15 -u 'shaled*' | sed 's/^/        /'
-	fi
-}
+more_about_it() { in_container journalctl -q -o cat --no-pager -n 15 -u 'shaled*' | sed 's/^/        /'; }
 
 # ---- cases ----
 
@@ -191,14 +116,14 @@ outsiders() {
 
 begin_load() {
 	rm -f "$root/var/tmp/notes"
-	in_container shale-worker load /run/shale/shale.sock /var/tmp/notes >"$base/load.out" 2>&1 &
+	in_container shale-worker load /run/shale/shale.sock /var/tmp/notes >"$temporary/load.out" 2>&1 &
 	worker=$!
-	until_true 20 test -s "$root/var/tmp/notes" || { why="the worker: $(tail -3 "$base/load.out")"; return 1; }
+	until_true 20 test -s "$root/var/tmp/notes" || { why="the worker: $(tail -3 "$temporary/load.out")"; return 1; }
 }
 end_load() {
 	in_container sh -c 'kill -TERM $(pgrep -x shale-worker)'
-	wait $worker && note="; $(tail -1 "$base/load.out")" && return 0
-	why="the worker: $(tail -3 "$base/load.out")"
+	wait $worker && note="; $(tail -1 "$temporary/load.out")" && return 0
+	why="the worker: $(tail -3 "$temporary/load.out")"
 	return 1
 }
 nothing_lost() {
@@ -307,5 +232,4 @@ check "reload: a bad file changes nothing" bad_reload
 check "a template instance beside it" instance
 check "journal: fields; LOG in the directory" fields
 check "stop: no process, socket or segment left" all_gone
-echo "$passed passed, $failed failed"
-[ "$failed" = 0 ]
+summary
