@@ -164,6 +164,35 @@ purges() {
 	says '/var/lib/shale is kept' apt purge shaled && must test -f "$root/var/lib/shale/default/CURRENT" &&
 		must_not test -e "$root/etc/shale/shaled.conf" && must_not daemon_left && must in_container id shale
 }
+# answers WORD COMMAND…: in a terminal, at which somebody types WORD once the question is on the screen. What it showed is in $screen.
+screen=$root/var/tmp/screen
+answers() {
+	local word=$1 typing rc
+	shift
+	rm -f "$screen" "$temporary/keys"
+	mkfifo "$temporary/keys"
+	# As somebody finds it who has set nothing: debconf takes the best frontend that there is, which in a bare system is the plain one.
+	in_container timeout 300 env -u DEBIAN_FRONTEND TERM=dumb script -qefc "$*" /var/tmp/screen <"$temporary/keys" >/dev/null 2>&1 &
+	typing=$!
+	exec 7>"$temporary/keys"
+	until_true 60 asked "$typing"
+	printf '%s\n' "$word" >&7
+	wait "$typing"
+	rc=$?
+	exec 7>&-
+	grep -q "$question" "$screen" && [ $rc = 0 ] || { why="exit $rc, and on the screen: $(tail -c 800 "$screen")"; return 1; }
+}
+question='Delete all shale databases?'
+# The words are there, and the cursor stands behind them; or nobody will ask any more.
+asked() { grep -q "$question *\[yes/no\] *$" "$screen" || ! kill -0 "$1"; }
+purges_asking_no() {
+	must in_container sh -c 'command -v script' && answers no apt-get -y purge shaled && must grep -q '/var/lib/shale is kept' "$screen" &&
+		must test -f "$root/var/lib/shale/default/CURRENT" && must_not test -e "$root/etc/shale/shaled.conf" && must_not daemon_left
+}
+purges_asking_yes() {
+	answers yes apt-get -y purge shaled && must_not test -e "$root/var/lib/shale" && must_not daemon_left &&
+		must test -z "$(in_container debconf-show shaled)"
+}
 purges_data() {
 	must in_container sh -c 'echo shaled shaled/purge-data boolean true | debconf-set-selections' && must apt purge shaled &&
 		must_not test -e "$root/var/lib/shale" && must test -z "$(in_container debconf-show shaled)"
@@ -190,7 +219,11 @@ check "removal stops all, and keeps the data" removes
 check "a new installation finds the data" comes_back
 check "a purge that nobody answers keeps the data, and says so" purges
 check "a new installation finds them still" comes_back
-check "a purge deletes them when it was told so" purges_data
+check "a purge at a terminal asks; the answer no keeps them" purges_asking_no
+check "a new installation finds them once more" comes_back
+check "the answer yes deletes them" purges_asking_yes
+check "a new installation begins without them" starts_anew
+check "a purge deletes them when it was told so before" purges_data
 check "a new installation begins anew" starts_anew
 check "nothing is left of the packages' files" goes
 summary
