@@ -18,6 +18,15 @@ void check_key_set(struct check_key *k, struct slice user)
 	memcpy(k->bytes, user.data, min_size(user.size, sizeof(k->bytes)));
 }
 
+void check_range_set(struct check_finding *f, const struct file_meta *a, const struct file_meta *b)
+{
+	f->has_range = a->smallest.size >= IKEY_TRAILER && b->largest.size >= IKEY_TRAILER;
+	if (!f->has_range)
+		return;
+	check_key_set(&f->first, ikey_user(key_buf_slice(&a->smallest)));
+	check_key_set(&f->last, ikey_user(key_buf_slice(&b->largest)));
+}
+
 void check_tell(struct checking *c, const char *kind, int code, int level, const char *file, const char *fmt, ...)
 {
 	struct check_finding f = {.code = code, .level = level};
@@ -103,14 +112,8 @@ static int check_levels(struct checking *c)
 	snprintf(f.kind, sizeof(f.kind), "%s", fault.kind);
 	snprintf(f.what, sizeof(f.what), "%.*s", (int)sizeof(f.what) - 1, why.text);
 	if (fault.a) {
-		const struct file_meta *last = fault.b ? fault.b : fault.a;
-
 		snprintf(f.file, sizeof(f.file), "%s", file_name(name, FILE_TABLE, fault.a->number));
-		f.has_range = fault.a->smallest.size >= IKEY_TRAILER && last->largest.size >= IKEY_TRAILER;
-		if (f.has_range) {
-			check_key_set(&f.first, ikey_user(key_buf_slice(&fault.a->smallest)));
-			check_key_set(&f.last, ikey_user(key_buf_slice(&last->largest)));
-		}
+		check_range_set(&f, fault.a, fault.b ? fault.b : fault.a);
 	}
 	c->found(c, &f);
 	return 1;

@@ -97,13 +97,8 @@ static void tell_table(struct walk *w, const struct place *p, const char *kind, 
 	f.code = code;
 	snprintf(f.kind, sizeof(f.kind), "%s", kind);
 	snprintf(f.what, sizeof(f.what), "%s", what);
-	if (p->files) {
-		const struct file_meta *m = p->files[p->at];
-
-		f.has_range = true;
-		check_key_set(&f.first, ikey_user(key_buf_slice(&m->smallest)));
-		check_key_set(&f.last, ikey_user(key_buf_slice(&m->largest)));
-	}
+	if (p->files)
+		check_range_set(&f, p->files[p->at], p->files[p->at]);
 	w->c->found(w->c, &f);
 }
 

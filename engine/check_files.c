@@ -76,8 +76,7 @@ static void check_all_there(struct checking *c, const struct listing *l)
 		for (size_t i = 0; i < v->count[level]; i++) {
 			const struct file_meta *m = v->files[level][i];
 			struct found key = {FILE_TABLE, m->number};
-			struct check_finding f = {
-				.kind = "missing", .code = -SHALE_ECORRUPT, .level = (int)level, .has_range = true};
+			struct check_finding f = {.kind = "missing", .code = -SHALE_ECORRUPT, .level = (int)level};
 			char name[FILE_NAME_MAX];
 
 			if ((l->count && bsearch(&key, l->files, l->count, sizeof(key), by_type_and_number)) ||
@@ -85,8 +84,7 @@ static void check_all_there(struct checking *c, const struct listing *l)
 				continue;
 			snprintf(f.file, sizeof(f.file), "%s", file_name(name, FILE_TABLE, m->number));
 			snprintf(f.what, sizeof(f.what), "it is not in the directory");
-			check_key_set(&f.first, ikey_user(key_buf_slice(&m->smallest)));
-			check_key_set(&f.last, ikey_user(key_buf_slice(&m->largest)));
+			check_range_set(&f, m, m);
 			c->found(c, &f);
 		}
 	}

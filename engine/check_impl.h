@@ -27,6 +27,8 @@ void check_tell(struct checking *c, const char *kind, int code, int level, const
 	__attribute__((format(printf, 6, 7)));
 
 void check_key_set(struct check_key *k, struct slice user);
+/* From the first key of @a to the last of @b, where these are keys. */
+void check_range_set(struct check_finding *f, const struct file_meta *a, const struct file_meta *b);
 
 /* 0, or -ECANCELED. */
 int check_over(const struct checking *c);
