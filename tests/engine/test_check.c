@@ -436,6 +436,43 @@ START_TEST(job_beside_writers)
 }
 END_TEST
 
+/*
+ * A flush makes its table and drops its log with an edit, and tells the engine a moment later. In between the memtable and its table hold the same
+ * entries, and nobody needs the log any more: neither is an alarm.
+ */
+START_TEST(job_between_edit_and_notice)
+{
+	struct immutable *imm;
+	struct file_meta *meta;
+	struct job_record did;
+	uint64_t ticket;
+	struct edit edit;
+	struct world w;
+
+	two_tables(&w);
+	world_put(&w, text("m"), text("newest"));
+	while (engine_flush_start(w.e, &ticket) == -EAGAIN)
+		world_run_one(&w, JOB_LOG);
+	ck_assert_uint_eq(w.e->immutable_count, 1);
+	imm = &w.e->immutables[0];
+	ck_ok(flush_build(w.e, w.worker, imm->mem, NULL, &meta, &did, &why));
+	ck_assert_ptr_nonnull(meta);
+	edit_init(&edit);
+	edit.has_log_number = edit.has_last_sequence = true;
+	edit.log_number = imm->next_log;
+	edit.last_sequence = imm->last;
+	ck_ok(edit_add_file(&edit, 0, meta));
+	ck_ok(edit_apply(w.e, &edit, w.worker, &why));
+	ck_assert_uint_lt(memtable_log_number(imm->mem), w.e->versions.log_number);
+	must_be_clean(&w);
+	ck_assert_uint_eq(result.memtables, 1);
+	ck_assert_uint_eq(result.entries, 5);
+	world_check_deep(&w);
+	outputs_release(w.e, &edit, &meta, 1, true);
+	world_fini(&w);
+}
+END_TEST
+
 /* One at a time; one that waits ends at once when it is cancelled, one that runs soon, also where the rate would make it take days. */
 START_TEST(job_is_cancelled)
 {
@@ -497,4 +534,4 @@ END_TEST
 TEST_MAIN("check", 60, healthy_passes, newer_entry_below_older_one_is_found, stray_table_is_found,
 	  missing_table_is_found, table_with_other_ends_is_found, job_counts_what_it_saw, job_names_misplaced_table,
 	  job_sums_up_keys_in_turn, job_names_wrong_levels, job_names_missing_and_stray_files,
-	  job_names_unreadable_table, job_beside_writers, job_is_cancelled)
+	  job_names_unreadable_table, job_beside_writers, job_between_edit_and_notice, job_is_cancelled)
