@@ -58,7 +58,8 @@ const struct config_key config_keys[] = {
 	 "compact a file with so many deleted or replaced entries in a hundred, though its level is not full; 0: "
 	 "never"},
 	{"engine", "background_rate", T_SIZE, AT_ONCE, AT(background_rate), "0", 0, 64 * G, NULL,
-	 "bytes per second that compactions may read and write, except while level 0 is past l0_slowdown; 0: no limit"},
+	 "bytes per second that compactions, copies and checks may read and write, except while level 0 is past "
+	 "l0_slowdown; 0: no limit"},
 	{"engine", "l0_slowdown", T_COUNT, AT_START, AT(l0_slowdown), "8", 1, 1000, NULL,
 	 "files of level 0 from which on writes are paced (service.slowdown_rate)"},
 	{"engine", "l0_stop", T_COUNT, AT_START, AT(l0_stop), "12", 1, 1000, NULL,

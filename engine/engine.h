@@ -36,7 +36,7 @@ struct engine_options {
 	unsigned l0_slowdown_trigger;   /* files: 8 */
 	unsigned l0_stop_trigger;       /* files: 12 */
 	bool seek_compaction;           /* compact files that cost reads a block in vain too often; off */
-	uint64_t background_rate;       /* bytes a second that compactions may read and write; 0: no limit */
+	uint64_t background_rate;       /* bytes a second that compactions, copies and checks may read and write; 0: no limit */
 	struct batch_limits limits;     /* of keys and values */
 	size_t max_batch_bytes;         /* 64 MiB, and what frames one value of that size. May be larger than the WAL's ring */
 	bool create_if_missing;
