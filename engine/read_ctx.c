@@ -20,7 +20,10 @@
 #include "engine/table_impl.h"
 #include "shm/error.h"
 
-enum { AHEAD_BLOCKS_MAX = 128 }; /* blocks that one read may bring */
+enum {
+	AHEAD_BLOCKS_MAX = 128, /* blocks that one read may bring */
+	TABLE_GUESS = 4096,	/* what a table that is to be opened counts as before anything is known of it */
+};
 
 struct fetched_block {
 	uint64_t table, offset;
@@ -45,6 +48,7 @@ struct fetch {
 	struct io_req req;
 	struct table_load load;
 	unsigned char *buf;
+	size_t buf_size;
 	struct err_info err;
 };
 
@@ -82,6 +86,7 @@ static int pin_table(struct read_ctx *ctx, struct table *t)
 		return -ENOMEM;
 	}
 	p->tables[p->table_count++] = t;
+	ctx->bytes += table_memory(t);
 	return 0;
 }
 
@@ -94,6 +99,7 @@ static int pin_fetched(struct read_ctx *ctx, uint64_t table, uint64_t offset, st
 		return -ENOMEM;
 	}
 	p->blocks[p->block_count++] = (struct fetched_block){table, offset, b};
+	ctx->bytes += sizeof(*b) + b->size;
 	return 0;
 }
 
@@ -170,6 +176,7 @@ static int note(struct read_ctx *ctx, uint64_t number, uint64_t file_size, struc
 	f->next = ctx->misses;
 	ctx->misses = f;
 	ctx->miss_count++;
+	ctx->wanted += t ? h.size + BLOCK_TRAILER : TABLE_GUESS;
 	return READ_MISS;
 }
 
@@ -206,6 +213,11 @@ static void finish(struct fetch *f, int rc)
 {
 	struct read_ctx *ctx = f->ctx;
 
+	if (f->buf) {
+		ctx->bytes -= f->buf_size;
+		free(f->buf);
+		f->buf = NULL;
+	}
 	if (rc < 0) {
 		f->status = rc;
 		f->next = ctx->failed;
@@ -346,10 +358,13 @@ static void start_block(struct fetch *f)
 			len += h[i].size + BLOCK_TRAILER;
 	}
 	f->buf = malloc(len);
-	if (!f->buf)
+	if (!f->buf) {
 		submit_result(f, err_set(&f->err, -ENOMEM, "%s: no memory to read %zu bytes", f->table->name, len));
-	else
-		submit(f, IO_READ, f->table->file, f->buf, len, f->handle.offset);
+		return;
+	}
+	f->buf_size = len;
+	f->ctx->bytes += len;
+	submit(f, IO_READ, f->table->file, f->buf, len, f->handle.offset);
 }
 
 int read_ctx_fetch(struct read_ctx *ctx, void (*fetched)(struct read_ctx *ctx))
@@ -362,6 +377,7 @@ int read_ctx_fetch(struct read_ctx *ctx, void (*fetched)(struct read_ctx *ctx))
 	ctx->misses = NULL;
 	ctx->in_flight = ctx->miss_count;
 	ctx->miss_count = 0;
+	ctx->wanted = 0;
 	ctx->fetched = fetched;
 	for (; f; f = next) {
 		next = f->next;
@@ -402,7 +418,7 @@ static void list_free(struct fetch **list)
 	}
 }
 
-static void drop_pins(struct read_ctx *ctx)
+void read_ctx_release(struct read_ctx *ctx)
 {
 	struct read_pins *p = ctx->pins;
 
@@ -411,29 +427,46 @@ static void drop_pins(struct read_ctx *ctx)
 	ctx->held_count = 0;
 	if (!p)
 		return;
+	for (size_t i = 0; i < p->held_count; i++)
+		block_unref(p->held[i]);
+	p->held_count = 0;
+}
+
+void read_ctx_unpin(struct read_ctx *ctx)
+{
+	struct read_pins *p = ctx->pins;
+
+	assert(ctx->in_flight == 0);
+	read_ctx_release(ctx);
+	if (!p)
+		return;
 	for (size_t i = 0; i < p->block_count; i++)
 		block_unref(p->blocks[i].block);
 	for (size_t i = 0; i < p->table_count; i++)
 		table_unref(p->tables[i]);
-	for (size_t i = 0; i < p->held_count; i++)
-		block_unref(p->held[i]);
-	p->block_count = p->table_count = p->held_count = 0;
+	p->block_count = p->table_count = 0;
+	ctx->bytes = 0;
+}
+
+void read_ctx_forget(struct read_ctx *ctx)
+{
+	list_free(&ctx->misses);
+	ctx->miss_count = 0;
+	ctx->wanted = 0;
 }
 
 int read_ctx_yield(struct read_ctx *ctx)
 {
-	drop_pins(ctx);
+	read_ctx_unpin(ctx);
 	return note(ctx, 0, 0, NULL, (struct block_handle){0});
 }
 
 void read_ctx_reset(struct read_ctx *ctx)
 {
-	assert(ctx->in_flight == 0);
-	list_free(&ctx->misses);
+	read_ctx_forget(ctx);
 	list_free(&ctx->failed);
-	ctx->miss_count = 0;
 	ctx->error = 0;
-	drop_pins(ctx);
+	read_ctx_unpin(ctx);
 }
 
 void read_ctx_fini(struct read_ctx *ctx)

@@ -12,7 +12,8 @@
  * internal key whose trailer is a mark of ours: DECIDED, or PENDING: this key was being looked at, begin with it again.
  *
  * What is skipped has no bound: a million tombstones may lie before the next entry. After SKIP_MAX of them the scan gives way (read_ctx_yield), as if it
- * had missed a block: others have their turn, blocks that it pinned are let go, and it goes on behind scan->last.
+ * had missed a block: others have their turn, blocks that it pinned are let go, and it goes on behind scan->last. It does so earlier when those
+ * blocks are large: values of many megabytes that nobody sees would otherwise all be held at once.
  *
  * @out may be memory that somebody else writes too: it is written, never read.
  */
@@ -21,7 +22,7 @@
 #include <stdlib.h>
 
 enum { READAHEAD_FIRST = 64 << 10, READAHEAD_MAX = 256 << 10 };
-enum { SKIP_MAX = 16 << 10, GIVE_WAY = READ_MISS + 1 };
+enum { SKIP_MAX = 16 << 10, PINS_MAX = 4 << 20, GIVE_WAY = READ_MISS + 1 };
 enum {
 	DECIDED = 0,
 	PENDING = 1
@@ -160,7 +161,13 @@ static int give_way(struct scan *s, struct slice user)
 	return rc < 0 ? rc : GIVE_WAY;
 }
 
-static int scan_forward(struct scan *s, struct view *v, struct iter *it)
+/* After so many entries that are not in the chunk. One at least was passed since the last time, so the scan gets on. */
+static bool enough(const struct read_ctx *ctx, unsigned skipped)
+{
+	return unlikely(skipped >= SKIP_MAX || (skipped && ctx->bytes > PINS_MAX));
+}
+
+static int scan_forward(struct scan *s, struct view *v, struct read_ctx *ctx, struct iter *it)
 {
 	unsigned skipped = 0;
 	int rc = seek_forward(s, it);
@@ -174,7 +181,7 @@ static int scan_forward(struct scan *s, struct view *v, struct iter *it)
 		if (hidden || decided(s, user)) {
 			if (hidden && s->has_limit && slice_compare(user, s->limit) >= 0)
 				return 0;
-			if (unlikely(++skipped >= SKIP_MAX))
+			if (enough(ctx, ++skipped))
 				return give_way(s, user);
 			continue;
 		}
@@ -194,7 +201,7 @@ static int scan_forward(struct scan *s, struct view *v, struct iter *it)
 			skipped++;
 		}
 		rc = key_buf_set_internal(&s->last, user, 0, DECIDED);
-		if (rc == 0 && unlikely(skipped >= SKIP_MAX))
+		if (rc == 0 && enough(ctx, skipped))
 			rc = GIVE_WAY;
 	}
 	return rc ? rc : it->status;
@@ -264,7 +271,7 @@ static bool decide(struct scan *s, const struct candidate *c)
 	return true;
 }
 
-static int scan_reverse(struct scan *s, struct view *v, struct iter *it)
+static int scan_reverse(struct scan *s, struct view *v, struct read_ctx *ctx, struct iter *it)
 {
 	struct candidate now = {0};
 	unsigned looked_at = 0;
@@ -279,8 +286,7 @@ static int scan_reverse(struct scan *s, struct view *v, struct iter *it)
 			if (!decide(s, &now))
 				return 0;
 			looking = false;
-			if (unlikely(looked_at >=
-				     SKIP_MAX)) /* between keys only: all versions of one are seen at once */
+			if (enough(ctx, looked_at)) /* between keys only: all versions of one are seen at once */
 				return GIVE_WAY;
 		}
 		if (!looking) {
@@ -326,7 +332,7 @@ int engine_scan(struct view *v, struct read_ctx *ctx, struct scan *s)
 	if (rc < 0)
 		return rc;
 	s->more = false;
-	rc = s->reverse ? scan_reverse(s, v, it) : scan_forward(s, v, it);
+	rc = s->reverse ? scan_reverse(s, v, ctx, it) : scan_forward(s, v, ctx, it);
 	iter_free(it);
 	if (unlikely(rc == GIVE_WAY))
 		return read_ctx_yield(ctx);

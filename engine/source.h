@@ -51,7 +51,9 @@ struct read_ctx {
 	struct fetch *misses;	/* noted, not yet fetched */
 	struct fetch *failed;	/* fetches that failed: the next ask for the same table or block gets the error */
 	unsigned miss_count, in_flight;
-	int error; /* of the fetches: the first failure */
+	size_t bytes;  /* of memory that pins of what was fetched keep alive, and that reads under way fill */
+	size_t wanted; /* stored bytes of the blocks noted */
+	int error;     /* of the fetches: the first failure */
 	void (*fetched)(struct read_ctx *ctx);
 };
 
@@ -75,6 +77,18 @@ int read_ctx_fetch(struct read_ctx *ctx, void (*fetched)(struct read_ctx *ctx));
  * caller comes back by way of the queue, after others had their turn. READ_MISS, or -ENOMEM.
  */
 int read_ctx_yield(struct read_ctx *ctx);
+
+/*
+ * Lets go of the blocks that the last answers point into: they were copied. What was fetched stays pinned. For requests that ask for
+ * many keys.
+ */
+void read_ctx_release(struct read_ctx *ctx);
+
+/* Lets go of what was fetched as well; it is fetched anew when it is asked for again and no cache has it. Nothing may be in flight. */
+void read_ctx_unpin(struct read_ctx *ctx);
+
+/* Forgets what was noted: the probe will be repeated anyway, and until then it takes memory. */
+void read_ctx_forget(struct read_ctx *ctx);
 
 /* Drops pins, ready for another request. Nothing may be in flight. */
 void read_ctx_reset(struct read_ctx *ctx);
