@@ -98,7 +98,9 @@ const struct config_key config_keys[] = {
 	 "milliseconds after which a snapshot ends by itself, unless its client asked for less; 0: when its session "
 	 "ends"},
 	{"limits", "in_flight_per_uid", T_SIZE, AT_ONCE, AT(in_flight_per_uid), "1G", 64 * K, 1024 * G, NULL,
-	 "payload of all waiting requests of one user; one more is refused"},
+	 "payload of all waiting requests of one user; one more is refused. Reads wait when it and the blocks that "
+	 "they "
+	 "need are more"},
 	{"limits", "write_rate_per_uid", T_SIZE, AT_ONCE, AT(write_rate_per_uid), "0", 0, 64 * G, NULL,
 	 "bytes of writes per second that one user may have taken; more of them wait; 0: no limit"},
 	{"limits", "handshake_ms", T_COUNT, AT_ONCE, AT(handshake_ms), "2000", 10, 600000, NULL,

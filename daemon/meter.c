@@ -53,6 +53,7 @@ void meter_done(struct service *svc, struct request *r, int32_t res)
 static enum region_part part_of(enum request_state state)
 {
 	switch (state) {
+	case REQUEST_CROWDED:
 	case REQUEST_FETCHING:
 		return REGION_PART_READ;
 	case REQUEST_STALLED:

@@ -4,6 +4,7 @@
 #include "daemon/checks.h"
 #include "daemon/meter.h"
 #include "daemon/reads.h"
+#include "daemon/room.h"
 #include "daemon/shares.h"
 #include "daemon/writes.h"
 #include "engine/check.h"
@@ -93,6 +94,8 @@ static void leave_session(struct service *svc, struct request *r)
 	}
 	list_remove(&r->of_session);
 	list_remove(&r->timed);
+	if (unlikely(r->room || r->reader || r->state == REQUEST_CROWDED))
+		room_leave(svc, r);
 	if (unlikely(s->fetching == r)) {
 		s->fetching = NULL;
 		pending_settle(svc, s);
@@ -152,6 +155,7 @@ void request_abandon(struct service *svc, struct request *r)
 		else if (r->sqe.op == OP_CHECK)
 			engine_check_cancel(svc->engine, r->ticket);
 		return;
+	case REQUEST_CROWDED:
 	case REQUEST_STALLED:
 	case REQUEST_RUNNING:
 	case REQUEST_READY:

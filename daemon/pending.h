@@ -1,6 +1,7 @@
 /*
  * pending.h - requests that wait, what wakes them, and their completion.
  *
+ *	CROWDED    room for the blocks that it needs    → run again (room.c)
  *	FETCHING   blocks from disk                    → ready → probed again (reads.c, writes.c)
  *	STALLED    a memtable, level 0, log space      → retried in each session's order; shares.c chooses the session
  *	SYNCING    the fdatasync that covers them      → completed in order of position

@@ -10,6 +10,7 @@
 #include "daemon/ops.h"
 #include "daemon/pending.h"
 #include "daemon/pins.h"
+#include "daemon/room.h"
 #include "daemon/rows.h"
 #include "daemon/writes.h"
 #include "shm/error.h"
@@ -20,6 +21,7 @@ enum {
 	SCAN_CHUNK_MAX = 256 << 10, /* bytes of one chunk, for the same reason */
 	SCAN_LONG = 16 << 10,	    /* a chunk of this size is not a cursor's first look */
 	SCAN_READAHEAD = 256 << 10,
+	MULTIGET_AT_ONCE = 8 << 20, /* bytes that a MULTIGET pins, as far as its next key does not need more */
 };
 
 /* Pins the view, then chooses the sequence: in this order the read is linearizable. 0 or a negative code. */
@@ -49,6 +51,8 @@ static void on_fetched(struct read_ctx *ctx)
 {
 	struct request *r = container_of(ctx, struct request, ctx);
 
+	if (likely(r->session))
+		room_set(r, ctx->bytes);
 	list_remove(&r->link);
 	r->state = REQUEST_READY;
 	list_push_back(&r->service->ready, &r->link);
@@ -59,10 +63,14 @@ void read_fetch(struct service *svc, struct request *r)
 	int rc;
 
 	r->delay |= DELAY_READ;
+	if (!room_enter(svc, r, r->ctx.wanted))
+		return;
 	request_wait(svc, r, REQUEST_FETCHING, NULL);
 	rc = read_ctx_fetch(&r->ctx, on_fetched);
 	if (rc < 0)
 		request_complete(svc, r, rc, 0);
+	else
+		room_set(r, r->ctx.bytes);
 }
 
 /*
@@ -88,6 +96,14 @@ static void answer_in_slices(struct service *svc, struct request *r, struct slic
 {
 	struct session *s = r->session;
 
+	/* The block may be the cache's or a memtable's for now, but neither keeps it for as long. */
+	if (!room_enter(svc, r, value.size - min_size(value.size, r->room))) {
+		r->delay |= DELAY_READ;
+		read_ctx_unpin(&r->ctx);
+		room_set(r, 0);
+		return;
+	}
+	room_set(r, max_size(value.size, r->ctx.bytes));
 	r->value = value;
 	r->copied = 0;
 	request_wait(svc, r, REQUEST_ANSWERING, &s->answering);
@@ -252,55 +268,67 @@ void read_scan(struct service *svc, struct request *r)
 }
 
 /*
- * Every key is asked before the answer counts, so that one round fetches all missing blocks. A key's value that does not fit is
- * left out (its length says so), and the completion's len tells the room that all together take.
+ * Keys are answered in their order, at once when they are known, and not looked at again. Behind the first that misses they are only asked for, so that one
+ * round fetches what many of them need. What was fetched for those before is then let go of, if it is much. That may be something that a later key would need
+ * again; but it happens only after a key was answered, so a request gets on whatever the caches keep.
+ *
+ * A key's value that does not fit is left out (its length says so), and the completion's len tells the room that all together take.
  */
 static void probe_multiget(struct service *svc, struct request *r)
 {
-	const unsigned char *p = r->in + 4, *end = r->in + r->sqe.in_len;
+	struct multiget_progress *m = &r->multiget;
+	const unsigned char *p = r->in + m->at, *end = r->in + r->sqe.in_len;
 	unsigned char *out = r->session->arena + r->sqe.out_off;
-	uint32_t count = load_le32(r->in);
-	uint64_t need = 0;
-	size_t used = 0;
+	uint32_t done_before = m->done;
+	size_t used_before = m->used;
 	bool missed = false;
 
-	for (uint32_t i = 0; i < count; i++) {
+	for (uint32_t i = m->done; i < m->count; i++) {
 		struct slice key, value = {0};
 		unsigned char head[16];
 		uint64_t sequence = 0;
 		size_t entry;
 		int rc;
 
+		if (missed && r->ctx.bytes + r->ctx.wanted > MULTIGET_AT_ONCE)
+			break;
 		p = length_prefixed_get(p, end, &key); /* multiget_begin() saw that all are there */
 		rc = engine_get_entry(r->view, &r->ctx, r->sequence, key, &value, &sequence);
+		if (rc == READ_MISS && !missed && m->done > done_before && r->ctx.bytes > MULTIGET_AT_ONCE / 2)
+			read_ctx_unpin(&r->ctx);
 		missed |= rc == READ_MISS;
-		if (missed)
+		if (missed) {
+			read_ctx_release(&r->ctx);
 			continue;
+		}
 		if (rc)
 			value.size = 0;
 		if (rc < 0)
 			rc = damage(svc, r, rc);
 		entry = sizeof(head) + value.size;
-		need += entry;
-		if (entry > r->sqe.out_len - used)
-			continue;
-		store_le32(head, (uint32_t)rc);
-		store_le32(head + 4, (uint32_t)value.size);
-		store_le64(head + 8, sequence);
-		memcpy(out + used, head, sizeof(head));
-		if (value.size)
-			memcpy(out + used + sizeof(head), value.data, value.size);
-		used += entry;
+		m->need += entry;
+		if (entry <= r->sqe.out_len - m->used) {
+			store_le32(head, (uint32_t)rc);
+			store_le32(head + 4, (uint32_t)value.size);
+			store_le64(head + 8, sequence);
+			memcpy(out + m->used, head, sizeof(head));
+			if (value.size)
+				memcpy(out + m->used + sizeof(head), value.data, value.size);
+			m->used += entry;
+		}
+		read_ctx_release(&r->ctx);
+		m->done = i + 1;
+		m->at = (size_t)(p - r->in);
 	}
-	if (missed) {
+	svc->stats.gets += m->done - done_before;
+	svc->stats.bytes_read_by_clients += m->used - used_before;
+	r->session->bytes_out += m->used - used_before;
+	session_charge(r->session, m->used - used_before + (uint64_t)(m->done - done_before) * SEARCH_COST);
+	if (missed)
 		read_fetch(svc, r);
-		return;
-	}
-	svc->stats.gets += count;
-	svc->stats.bytes_read_by_clients += used;
-	r->session->bytes_out += used;
-	session_charge(r->session, used + (uint64_t)count * SEARCH_COST);
-	request_complete(svc, r, need > UINT32_MAX ? -E2BIG : 0, need > UINT32_MAX ? 0 : (uint32_t)need);
+	else
+		request_complete(svc, r, m->need > UINT32_MAX ? -E2BIG : 0,
+				 m->need > UINT32_MAX ? 0 : (uint32_t)m->need);
 }
 
 static int multiget_begin(struct service *svc, struct request *r)
@@ -330,6 +358,7 @@ static int multiget_begin(struct service *svc, struct request *r)
 		if (key.size > svc->config->max_key)
 			return -E2BIG;
 	}
+	r->multiget = (struct multiget_progress){.count = count, .at = 4};
 	return p == end ? read_begin(svc, r) : -EINVAL;
 }
 
@@ -346,9 +375,10 @@ void read_multiget(struct service *svc, struct request *r)
 void read_again(struct service *svc, struct request *r)
 {
 	meter_resume(svc, r);
-	if (!r->session)
+	if (!r->session) {
+		room_forget(svc, r);
 		request_complete(svc, r, 0, 0); /* nobody waits for it any more */
-	else if (r->sqe.op == OP_GET)
+	} else if (r->sqe.op == OP_GET)
 		probe_get(svc, r);
 	else if (r->sqe.op == OP_SCAN)
 		probe_scan(svc, r);

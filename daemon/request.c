@@ -86,6 +86,7 @@ struct request *request_get(struct request_pool *pool, struct session *s, const 
 	r->flags = 0;
 	r->taken_ns = 0;
 	r->part = REGION_PARTS;
+	r->waited = false;
 	r->sequence = 0;
 	return r;
 }
@@ -103,7 +104,7 @@ void request_drop_view(struct request *r)
 
 void request_put(struct request_pool *pool, struct request *r)
 {
-	assert(!r->ctx.in_flight);
+	assert(!r->ctx.in_flight && !r->room && !r->reader);
 	list_remove(&r->link);
 	list_remove(&r->of_session);
 	list_remove(&r->timed);

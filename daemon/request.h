@@ -16,9 +16,11 @@
 
 struct service;
 struct session;
+struct user;
 
 enum request_state {
 	REQUEST_RUNNING,  /* in no list: being executed */
+	REQUEST_CROWDED,  /* session.crowd: a read that waits for room (room.c) */
 	REQUEST_FETCHING, /* blocks are being read: comes back through read_ctx.fetched */
 	REQUEST_READY,	  /* service.ready: they are in, probe again */
 	REQUEST_STALLED,  /* session.stalled: a write that the engine cannot take now */
@@ -29,6 +31,14 @@ enum request_state {
 };
 
 enum { REQUEST_IN_SPACE = 256 };
+
+/* The keys before `done` are answered. */
+struct multiget_progress {
+	uint32_t count, done;
+	size_t at;     /* where the next key lies in the payload */
+	size_t used;   /* bytes of the answer so far */
+	uint64_t need; /* bytes that it would have with room for all */
+};
 
 struct request {
 	struct list link;	/* of the list that `state` names, or of the pool */
@@ -41,6 +51,9 @@ struct request {
 	uint16_t delay;	   /* DELAY_… so far */
 	uint16_t flags;	   /* CQE_… */
 	uint8_t part;	   /* enum region_part: what it waits for now; REGION_PARTS: nothing that is metered */
+	bool reader;	   /* room.c: counted in session.readers and user.readers */
+	bool waited;	   /* for room, at least once */
+	size_t room;	   /* bytes counted in session.room_used and user.room_used */
 	uint64_t taken_ns; /* when it first had to wait */
 	uint64_t part_ns;  /* since when it waits for `part` */
 	uint64_t sequence; /* for the completion: read at, or written as */
@@ -51,7 +64,10 @@ struct request {
 	struct read_ctx ctx;
 	struct scan scan;
 	struct slice value; /* ANSWERING: held by view and ctx */
-	size_t copied;
+	size_t copied;	    /* of it */
+	struct multiget_progress multiget;
+	size_t wants;	    /* CROWDED: how much room, in bytes */
+	struct user *payer; /* whose room its reads under way take, when it has left its session; else NULL */
 	unsigned char
 		*in; /* private copy of the payload, sqe.in_len bytes: in_space, or memory that is kept for the next */
 	size_t in_cap;

@@ -27,6 +27,7 @@
 #include "daemon/pending.h"
 #include "daemon/pins.h"
 #include "daemon/reads.h"
+#include "daemon/room.h"
 #include "daemon/roster.h"
 #include "daemon/rows.h"
 #include "daemon/stats.h"
@@ -228,6 +229,8 @@ static unsigned pass(struct service *svc)
 	work += pending_run_ready(svc);
 	work += turns_take(svc);
 	work += read_answer_on(svc);
+	if (unlikely(svc->room_look))
+		work += room_run(svc);
 	if (unlikely(!list_empty(&svc->stalled)) && (svc->stall_look || polled || svc->now_ns >= svc->stall_retry_ns)) {
 		unsigned n = pending_retry_stalled(svc);
 
@@ -484,7 +487,7 @@ int service_init(struct service *svc, const struct config *config, struct engine
 	struct list *lists[] = {&svc->active,	&svc->parked,	   &svc->clogged,     &svc->ending,    &svc->dirty,
 				&svc->ready,	&svc->stalled,	   &svc->syncing,     &svc->flushes,   &svc->timed,
 				&svc->underway, &svc->compactions, &svc->flushes_due, &svc->answering, &svc->users,
-				&svc->turns,	&svc->light,	   &svc->leased,      &svc->errands};
+				&svc->turns,	&svc->light,	   &svc->leased,      &svc->errands,   &svc->crowded};
 
 	memset(svc, 0, sizeof(*svc));
 	svc->config = config;

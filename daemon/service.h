@@ -3,7 +3,7 @@
  *
  * Everything here is the service thread's own, except what a line says otherwise. daemon/README.md tells what one pass of the
  * loop does; service.c is the loop, roster.c keeps the sessions, turns.c chooses among them, ops.c, reads.c, writes.c and pins.c execute requests, pending.c
- * keeps those that wait, shares.c chooses among writes;
+ * keeps those that wait, room.c bounds what reads pin meanwhile, shares.c chooses among writes;
  * meter.c tells how long it all takes.
  */
 #ifndef SHALE_DAEMON_SERVICE_H
@@ -60,6 +60,8 @@ struct service {
 	struct request_pool pool;
 	struct list ready;	 /* reads whose blocks are in */
 	struct list answering;	 /* users with reads of large values */
+	struct list crowded;	 /* users with reads that wait for room */
+	bool room_look;		 /* some became free, or somebody else may be first */
 	struct list stalled;	 /* sessions with stalled writes that wait for the engine or for their share */
 	unsigned stalled_count;
 	uint16_t engine_why;	 /* DELAY_… : the engine did not take the last write; 0: it did */

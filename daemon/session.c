@@ -53,6 +53,8 @@ int session_new(const char *instance, uint64_t id, const struct session_wish *wi
 	list_init(&s->requests);
 	list_init(&s->answering);
 	list_init(&s->answer_link);
+	list_init(&s->crowd);
+	list_init(&s->crowd_link);
 	list_init(&s->turn);
 	list_init(&s->light);
 	list_init(&s->leased);

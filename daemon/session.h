@@ -66,6 +66,10 @@ struct session {
 	struct list answering;	  /* its reads of large values, in their order */
 	struct list answer_link;  /* user.answering, from when there is one until none was found */
 	size_t held;		  /* bytes of payload that they have in the arena */
+	struct list crowd;	  /* room.c: reads that wait for room */
+	struct list crowd_link;	  /* user.crowded, while there is one */
+	size_t room_used;	  /* bytes that its reads pin */
+	unsigned readers;	  /* of those, that are at it */
 	bool active, parked, clogged, ending;
 	bool end_seen;		  /* SESSION_END came: only then may it be GONE, so that no mail is left behind */
 	unsigned closing_left;	  /* submissions still taken once the daemon is closing */

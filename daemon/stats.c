@@ -293,7 +293,7 @@ void stats_session(struct service *svc, const struct session *s)
 			      memory_order_relaxed);
 	atomic_store_explicit(&row->active_monotonic_ns, s->busy_ns, memory_order_relaxed);
 	atomic_store_explicit(&row->in_flight, s->ring.in_flight, memory_order_relaxed);
-	atomic_store_explicit(&row->bytes_held, s->held, memory_order_relaxed);
+	atomic_store_explicit(&row->bytes_held, s->held + s->room_used, memory_order_relaxed);
 	atomic_store_explicit(&row->throttled_us, s->throttled_us, memory_order_relaxed);
 	atomic_store_explicit(&row->channel_bytes, s->channel.size, memory_order_relaxed);
 	atomic_store_explicit(&row->ousted, s->ousted, memory_order_relaxed);

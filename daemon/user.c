@@ -25,6 +25,8 @@ static void init(struct user *u, uid_t uid, unsigned weight)
 	list_init(&u->polled);
 	list_init(&u->answering);
 	list_init(&u->answer_link);
+	list_init(&u->crowded);
+	list_init(&u->crowded_link);
 }
 
 struct user *user_join(struct service *svc, uid_t uid)
@@ -52,6 +54,7 @@ void user_leave(struct service *svc, struct user *u)
 	if (--u->sessions)
 		return;
 	assert(!u->pins && !u->held && list_empty(&u->polled) && list_empty(&u->answering));
+	assert(!u->room_used && !u->readers && list_empty(&u->crowded));
 	list_remove(&u->link);
 	list_remove(&u->answer_link);
 	if (u != &svc->nobody)

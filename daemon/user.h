@@ -11,12 +11,13 @@
 #include "daemon/list.h"
 
 struct service;
+struct session;
 
 struct user {
 	struct list link; /* service.users */
 	uid_t uid;
 	unsigned weight;   /* fairness.weights */
-	unsigned sessions; /* adopted, and not yet ended */
+	unsigned sessions; /* adopted, and not yet ended; and reads under way of ended ones */
 	unsigned pins;	   /* snapshots that they hold */
 	size_t held;	   /* bytes of payload of their waiting requests */
 
@@ -29,6 +30,13 @@ struct user {
 	/* reads.c */
 	struct list answering;	 /* sessions with reads of large values */
 	struct list answer_link; /* service.answering */
+
+	/* room.c */
+	size_t room_used; /* bytes that reads pin, also those whose session is gone */
+	unsigned readers; /* that are at it */
+	struct list crowded;	  /* sessions with reads that wait for room */
+	struct list crowded_link; /* service.crowded, while there is one */
+	struct session *first;	  /* waits for the user's room: none of the others goes before it; or NULL */
 
 	/* shares.c */
 	uint64_t tag;	/* virtual time at which its next write begins */

@@ -17,6 +17,7 @@
 #include "daemon/ops.h"
 #include "daemon/pending.h"
 #include "daemon/reads.h"
+#include "daemon/room.h"
 #include "daemon/shares.h"
 #include "shm/condition.h"
 #include "shm/error.h"
@@ -70,8 +71,10 @@ static int judge(struct service *svc, struct request *r, uint32_t *which_out, ui
 			return rc;
 		missed |= rc == READ_MISS;
 		/* Behind a miss the first failure is not known; keys are only asked for, so that one round fetches all. */
-		if (missed || holds(&c, rc == 0, value, entry))
+		if (missed || holds(&c, rc == 0, value, entry)) {
+			read_ctx_release(&r->ctx);
 			continue;
+		}
 		*which_out = i;
 		*entry_out = entry;
 		return ONE_FAILS;
@@ -89,6 +92,11 @@ static bool conditions_hold(struct service *svc, struct request *r)
 	if (rc == ALL_HOLD)
 		return true;
 	if (rc == BLOCKS_MISSING) {
+		/* They are all needed at once, since they must hold at one moment. */
+		if (r->ctx.bytes + r->ctx.wanted > svc->config->in_flight_per_uid) {
+			request_complete(svc, r, -EDQUOT, 0);
+			return false;
+		}
 		r->session->fetching = r;
 		read_fetch(svc, r);
 		return false;
@@ -150,12 +158,20 @@ void write_ended(struct service *svc, struct request *r, int rc, uint64_t sequen
 	}
 }
 
+/* What its conditions looked at. */
+static void forget_reads(struct service *svc, struct request *r)
+{
+	request_drop_view(r);
+	if (unlikely(r->reader))
+		room_drop(svc, r);
+}
+
 /* It cannot go now. False: it is to wait. */
 static bool put_off(struct service *svc, struct request *r, uint16_t why)
 {
 	r->delay |= why;
 	svc->stall_why = why;
-	request_drop_view(r); /* what it pins could be in the way of what it waits for */
+	forget_reads(svc, r); /* what it pins could be in the way of what it waits for */
 	if (!(r->sqe.flags & SQE_NO_SLOWDOWN))
 		return false;
 	request_complete(svc, r, -EAGAIN, 0);
@@ -180,6 +196,8 @@ static bool try_write(struct service *svc, struct request *r, bool waiting)
 	svc->engine_why = rc == -EAGAIN ? why : 0;
 	if (rc == -EAGAIN)
 		return put_off(svc, r, why);
+	if (unlikely(r->view))
+		forget_reads(svc, r);
 	if (unlikely(rc == WRITE_UNDERWAY)) {
 		r->delay |= DELAY_LOG;
 		svc->large_underway = true;

@@ -275,7 +275,7 @@ struct region_session {
 	_Atomic uint64_t operations, bytes_in, bytes_out;
 	_Atomic uint32_t snapshots, state;       /* state: enum session_state */
 	_Atomic uint64_t active_monotonic_ns;    /* when it last had work */
-	_Atomic uint64_t in_flight, bytes_held;  /* requests taken and not yet completed; payload of those that wait */
+	_Atomic uint64_t in_flight, bytes_held;  /* requests taken and not yet completed; payload of those that wait, and what they pin */
 	_Atomic uint64_t throttled_us;           /* how long its writes waited for its own or its user's share */
 	_Atomic uint64_t channel_bytes;          /* shared memory that it takes */
 	_Atomic uint64_t ousted;                 /* snapshots whose lease ended */
