@@ -7,8 +7,8 @@
  * Everything that asks the daemon something is a struct call: pieces of payload that are gathered into an arena, and what is
  * wanted back. call.c sends it, waits, and deals with a daemon that went away; nobody else touches a ring.
  *
- * Locks, in this order: db->main_lock (the main session; held while it talks), lanes_lock in lane.c (lists of lanes;
- * held for a few pointer moves). A lane's channel is used by its thread alone, so the usual call takes no lock.
+ * Locks, in this order: db->main_lock (the main session; held while it talks), db->left_lock (a list; held for a few pointer
+ * moves), lanes_lock in lane.c (lists of lanes; likewise). A lane's channel is used by its thread alone, so the usual call takes no lock.
  */
 #ifndef SHALE_CLIENT_INTERNAL_H
 #define SHALE_CLIENT_INTERNAL_H
@@ -92,6 +92,8 @@ struct shale_db {
 	pthread_mutex_t main_lock;
 	struct channel main; /* guarded by main_lock, as is @region */
 	struct region region;
+	pthread_mutex_t left_lock;
+	struct shale_snapshot *left; /* guarded by left_lock: let go of, and not yet released (snapshot.c) */
 	_Atomic uint64_t
 		main_count; /* main sessions so far; release after @main is made, pairs with snapshot_alive() */
 };
@@ -100,6 +102,7 @@ struct shale_snapshot {
 	uint64_t sequence;	   /* as in submissions */
 	uint64_t main_count;	   /* the pin went with that main session, */
 	unsigned char boot_id[16]; /* and with that run of the daemon */
+	struct shale_snapshot *next; /* in db->left */
 };
 
 /* ---- error.c ---- */
@@ -232,8 +235,8 @@ bool call_ahead_answer(struct shale_db *db, const struct call *call, uint64_t ti
 /* Nobody will ask for it any more. */
 void call_ahead_drop(struct shale_db *db, uint64_t ticket);
 
-/* Sends OP_RELEASE for @snapshot over the main session and does not wait. The caller holds main_lock. */
-void call_release_nowait(struct shale_db *db, const struct shale_snapshot *snapshot);
+/* Sends OP_RELEASE for @snapshot over the main session and does not wait. False: the ring is full. The caller holds main_lock. */
+bool call_release_nowait(struct shale_db *db, const struct shale_snapshot *snapshot);
 
 /* True while the main session that pinned @snapshot lives, as far as this process knows. */
 static inline bool snapshot_alive(const struct shale_db *db, const struct shale_snapshot *snapshot)
@@ -253,5 +256,8 @@ int options_copy(const struct shale_db *db, void *to, size_t to_size, const void
 
 /* Pins the present state in the caller's memory, for @lease_ms at most (0: the daemon's longest). As shale_snapshot_take. */
 int snapshot_take(struct shale_db *db, unsigned lease_ms, uint64_t deadline_us, struct shale_snapshot *out);
+
+/* Takes @snapshot (of malloc), and releases it now or with a later call; never waits, neither for the daemon nor for a thread that does. */
+void snapshot_leave(struct shale_db *db, struct shale_snapshot *snapshot);
 
 #endif

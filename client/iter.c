@@ -28,7 +28,7 @@ enum {
 
 struct shale_iter {
 	struct shale_db *db;
-	struct shale_snapshot own;	       /* pinned for this iterator, when @snapshot is it */
+	struct shale_snapshot *own;	       /* owned: pinned for this iterator; NULL: the caller's is read */
 	const struct shale_snapshot *snapshot; /* what it reads */
 	struct shale_read_options options;
 	unsigned char *prefix; /* owned: the prefix, then the smallest key after all that begin with it; NULL: none */
@@ -402,14 +402,17 @@ int shale_iter_open(struct shale_db *db, const struct shale_read_options *option
 		goto fail;
 	it->snapshot = it->options.snapshot;
 	if (!it->snapshot) {
-		rc = snapshot_take(db, 0, it->options.deadline_us, &it->own);
+		it->own = calloc(1, sizeof(*it->own));
+		rc = it->own ? snapshot_take(db, 0, it->options.deadline_us, it->own)
+			     : fail(db, -ENOMEM, "iterator: out of memory");
 		if (rc < 0)
 			goto fail;
-		it->snapshot = &it->own;
+		it->snapshot = it->own;
 	}
 	*iter_out = it;
 	return 0;
 fail:
+	free(it->own);
 	free(it->prefix);
 	free(it);
 	return rc;
@@ -419,13 +422,13 @@ void shale_iter_close(struct shale_iter *iter)
 {
 	if (!iter)
 		return;
-	if (iter->snapshot == &iter->own && check_fork(iter->db) == 0) {
-		pthread_mutex_lock(&iter->db->main_lock);
-		call_release_nowait(iter->db, &iter->own);
-		pthread_mutex_unlock(&iter->db->main_lock);
-	}
-	if (check_fork(iter->db) == 0)
+	if (check_fork(iter->db) < 0) {
+		free(iter->own); /* the parent's session is not touched */
+	} else {
+		if (iter->own)
+			snapshot_leave(iter->db, iter->own);
 		drop_ahead(iter);
+	}
 	free(iter->chunk);
 	free(iter->prefix);
 	free(iter);

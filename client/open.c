@@ -94,14 +94,22 @@ static bool has_one_core(void)
 
 static void db_free(struct shale_db *db, bool forked)
 {
+	struct shale_snapshot *left;
+
 	if (!db)
 		return;
 	lanes_close(db);
 	channel_close(&db->main, forked);
 	region_drop(db, forked);
 	autostart_fini(&db->autostart, forked);
-	if (!forked)
+	if (!forked) {
 		pthread_mutex_destroy(&db->main_lock);
+		pthread_mutex_destroy(&db->left_lock);
+	}
+	while ((left = db->left)) { /* they went with the session */
+		db->left = left->next;
+		free(left);
+	}
 	free(db->path);
 	free(db);
 }
@@ -124,6 +132,7 @@ static struct shale_db *db_new(const char *where, const struct shale_options *o)
 	db->one_core = has_one_core();
 	db->arena_bytes = o->arena_bytes ? max_size(align_up(o->arena_bytes, SHM_PAGE), ARENA_SIZE_MIN) : 0;
 	pthread_mutex_init(&db->main_lock, NULL);
+	pthread_mutex_init(&db->left_lock, NULL);
 	channel_init(&db->main);
 	region_drop(db, true); /* nothing is mapped yet */
 	rc = resolve(where, o->autostart, &db->path, &directory);

@@ -249,6 +249,7 @@ uint64_t shale_snapshot_sequence(const struct shale_snapshot *snapshot);
  * A cursor over one consistent state (options->snapshot, else the state now). It is not positioned: seek first.
  * Entries come in chunks; memory is bounded by the arena. While a cursor goes on in one direction, its next chunk is on its way before it
  * is needed. 0 and *@iter_out (shale_iter_close), or a failure.
+ * Closing never waits for the daemon: what it cannot be told at once it is told with a later snapshot or iterator, or by the end of the handle.
  */
 int shale_iter_open(struct shale_db *db, const struct shale_read_options *options, struct shale_iter **iter_out);
 void shale_iter_close(struct shale_iter *iter);
