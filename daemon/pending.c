@@ -93,7 +93,8 @@ static void leave_session(struct service *svc, struct request *r)
 		s->user->held -= r->sqe.in_len;
 	}
 	list_remove(&r->of_session);
-	list_remove(&r->timed);
+	if (unlikely(r->timed.place))
+		heap_remove(&svc->timed, &r->timed);
 	if (unlikely(r->room || r->reader || r->state == REQUEST_CROWDED))
 		room_leave(svc, r);
 	if (unlikely(s->fetching == r)) {
@@ -126,11 +127,8 @@ void request_wait(struct service *svc, struct request *r, enum request_state sta
 		r->session->held += r->sqe.in_len;
 		r->session->user->held += r->sqe.in_len;
 		r->taken_ns = svc->now_ns;
-		if (r->sqe.deadline_ns) {
-			list_push_back(&svc->timed, &r->timed);
-			if (r->sqe.deadline_ns < svc->next_deadline)
-				svc->next_deadline = r->sqe.deadline_ns;
-		}
+		if (r->sqe.deadline_ns)
+			heap_add(&svc->timed, &r->timed, r->sqe.deadline_ns);
 	}
 	meter_wait(svc, r, state);
 	was_stalled = r->state == REQUEST_STALLED && r->session;
@@ -314,29 +312,12 @@ void pending_give_up(struct service *svc, struct request *r, int rc)
 
 unsigned pending_expire(struct service *svc)
 {
-	struct list *l, *next;
+	struct heap_member *m;
 	unsigned n = 0;
 
-	if (svc->now_ns < svc->next_deadline)
-		return 0;
-	svc->next_deadline = UINT64_MAX;
-	for (l = svc->timed.next; l != &svc->timed; l = next) {
-		struct request *r = container_of(l, struct request, timed);
-		const struct session *s = r->session;
-
-		next = l->next;
-		if (r->sqe.deadline_ns <= svc->now_ns) {
-			pending_give_up(svc, r, -ETIMEDOUT);
-			n++;
-			if (s->ending) {
-				/* Completing ended the session and with it other timed requests: begin anew. */
-				next = svc->timed.next;
-				svc->next_deadline = UINT64_MAX;
-			}
-		} else if (r->sqe.deadline_ns < svc->next_deadline) {
-			svc->next_deadline = r->sqe.deadline_ns;
-		}
-	}
+	/* Each takes itself out, and maybe others with it: answering can end a session. */
+	for (; (m = svc->timed.first) && m->key <= svc->now_ns; n++)
+		pending_give_up(svc, container_of(m, struct request, timed), -ETIMEDOUT);
 	return n;
 }
 
@@ -363,7 +344,7 @@ void pending_fail(struct service *svc, int rc)
 
 uint64_t pending_next_ns(const struct service *svc)
 {
-	uint64_t next = svc->next_deadline;
+	uint64_t next = svc->timed.first ? svc->timed.first->key : UINT64_MAX;
 
 	if (!list_empty(&svc->stalled))
 		next = min_size(next, svc->stall_retry_ns);

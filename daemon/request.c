@@ -58,7 +58,6 @@ static int grow(struct request_pool *pool)
 
 		r->service = pool->service;
 		list_init(&r->of_session);
-		list_init(&r->timed);
 		r->in = r->in_space;
 		r->in_cap = sizeof(r->in_space);
 		read_ctx_init(&r->ctx, pool->shared);
@@ -104,10 +103,9 @@ void request_drop_view(struct request *r)
 
 void request_put(struct request_pool *pool, struct request *r)
 {
-	assert(!r->ctx.in_flight && !r->room && !r->reader);
+	assert(!r->ctx.in_flight && !r->room && !r->reader && !r->timed.place);
 	list_remove(&r->link);
 	list_remove(&r->of_session);
-	list_remove(&r->timed);
 	request_drop_view(r);
 	if (r->scan.out) {
 		scan_fini(&r->scan);

@@ -10,6 +10,7 @@
 
 #include <sys/types.h>
 
+#include "daemon/heap.h"
 #include "daemon/list.h"
 #include "engine/engine.h"
 #include "shm/layout.h"
@@ -43,7 +44,7 @@ struct multiget_progress {
 struct request {
 	struct list link;	/* of the list that `state` names, or of the pool */
 	struct list of_session; /* session.requests, while it waits */
-	struct list timed;	/* service.timed, while it waits and has a deadline */
+	struct heap_member timed; /* service.timed, while it waits and has a deadline */
 	struct service *service;
 	struct session *session; /* NULL: nobody waits for an answer any more, only I/O or a job is awaited */
 	struct sqe sqe;		 /* private copy, checked */

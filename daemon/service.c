@@ -484,10 +484,10 @@ int service_run(struct service *svc)
 int service_init(struct service *svc, const struct config *config, struct engine *engine, struct io_queue *queue,
 		 struct region *region, struct err_info *err)
 {
-	struct list *lists[] = {&svc->active,	&svc->parked,	   &svc->clogged,     &svc->ending,    &svc->dirty,
-				&svc->ready,	&svc->stalled,	   &svc->syncing,     &svc->flushes,   &svc->timed,
-				&svc->underway, &svc->compactions, &svc->flushes_due, &svc->answering, &svc->users,
-				&svc->turns,	&svc->light,	   &svc->leased,      &svc->errands,   &svc->crowded};
+	struct list *lists[] = {&svc->active,	   &svc->parked,      &svc->clogged,   &svc->ending,  &svc->dirty,
+				&svc->ready,	   &svc->stalled,     &svc->syncing,   &svc->flushes, &svc->underway,
+				&svc->compactions, &svc->flushes_due, &svc->answering, &svc->users,   &svc->turns,
+				&svc->light,	   &svc->leased,      &svc->errands,   &svc->crowded};
 
 	memset(svc, 0, sizeof(*svc));
 	svc->config = config;
@@ -495,7 +495,6 @@ int service_init(struct service *svc, const struct config *config, struct engine
 	svc->queue = queue;
 	svc->region = region;
 	svc->cores = config_cores();
-	svc->next_deadline = UINT64_MAX;
 	svc->set_aside_every_ns = SET_ASIDE_NS;
 	svc->now_ns = svc->started_ns = monotonic_ns();
 	apply_config(svc);

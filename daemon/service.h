@@ -74,8 +74,7 @@ struct service {
 	bool large_underway;	 /* there is one; engine_write_result() tells its end */
 	bool jobs_look;		 /* a ticket is new, or the engine got on: ask about all */
 	bool stall_look;	 /* the last retry made headway: go on in the next pass */
-	struct list timed;	 /* waiting requests with a deadline */
-	uint64_t next_deadline;	 /* not later than the earliest of them; UINT64_MAX: none */
+	struct heap timed;	 /* waiting requests with a deadline, by it */
 	uint16_t stall_why;	 /* DELAY_… of the last stall */
 	uint64_t stall_since_ns; /* when the first of those that wait now began to */
 	uint64_t stall_retry_ns; /* when to try stalled writes at the latest */

@@ -202,7 +202,7 @@ static bool try_write(struct service *svc, struct request *r, bool waiting)
 		r->delay |= DELAY_LOG;
 		svc->large_underway = true;
 		request_wait(svc, r, REQUEST_UNDERWAY, &svc->underway);
-		list_remove(&r->timed); /* the engine has it: no deadline takes it back */
+		heap_remove(&svc->timed, &r->timed); /* the engine has it: no deadline takes it back */
 		return true;
 	}
 	write_ended(svc, r, rc, sequence, position);
