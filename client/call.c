@@ -338,7 +338,7 @@ static void submit(struct progress *p, uint64_t id, uint32_t *out_len)
 		.out_len = *out_len,
 		.extra_len = call->extra_len,
 		.sequence = call->snapshot ? call->snapshot->sequence : call->sequence,
-		.deadline_ns = p->deadline_ns,
+		.deadline_ns = channel_deadline(ch, p->deadline_ns),
 	};
 	publish(ch);
 }
@@ -621,7 +621,7 @@ void call_ahead(struct shale_db *db, const struct call *call, uint64_t ticket)
 		.out_off = a->out_off,
 		.out_len = a->out_len,
 		.sequence = call->snapshot ? call->snapshot->sequence : call->sequence,
-		.deadline_ns = p.deadline_ns,
+		.deadline_ns = channel_deadline(ch, p.deadline_ns),
 	};
 	publish(ch);
 }

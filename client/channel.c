@@ -118,6 +118,17 @@ static int adopt(struct shale_db *db, struct channel *ch, const struct welcome *
 	return 0;
 }
 
+/*
+ * How far the daemon's clock is ahead of ours. It read it between @before and now; if that cannot be, it is in another time namespace, whose clock is off by
+ * a constant. What WELCOME took to come is then missing from it, so deadlines are early by as much, and never late.
+ */
+static int64_t clock_ahead(uint64_t daemon_ns, uint64_t before)
+{
+	uint64_t now = monotonic_ns();
+
+	return daemon_ns >= before && daemon_ns <= now ? 0 : (int64_t)(daemon_ns - now);
+}
+
 int channel_connect(struct shale_db *db, struct channel *ch, uint32_t entries, size_t arena_size, unsigned timeout_ms,
 		    struct err_info *err)
 {
@@ -132,6 +143,7 @@ int channel_connect(struct shale_db *db, struct channel *ch, uint32_t entries, s
 		.arena_size = is_main ? ARENA_SIZE_MIN : arena_size,
 	};
 	int fds[WELCOME_FDS], rc, socket;
+	uint64_t before = monotonic_ns();
 	struct welcome w;
 
 	assert(ch->socket < 0);
@@ -147,6 +159,7 @@ int channel_connect(struct shale_db *db, struct channel *ch, uint32_t entries, s
 	channel_init(ch);
 	ch->socket = socket;
 	ch->doorbell = fds[2];
+	ch->clock_ahead = clock_ahead(w.monotonic_ns, before);
 	rc = adopt(db, ch, &w, fds, err);
 	close(fds[0]); /* the mappings hold the memory */
 	close(fds[1]);

@@ -53,6 +53,7 @@ struct channel {
 	void *base;   /* mapping of the whole segment */
 	size_t size;
 	unsigned char boot_id[16]; /* which run of the daemon */
+	int64_t clock_ahead;       /* of the daemon's CLOCK_MONOTONIC before ours: not 0 in another time namespace */
 	size_t usual_arena;        /* what is usual on this handle; a larger one was needed once */
 	unsigned small_calls;      /* so many in a row did not need it */
 	struct row_reader rows;    /* of the session's daemon; the main session has none */
@@ -145,6 +146,12 @@ static inline int check_fork(const struct shale_db *db)
 static inline uint64_t deadline_after(uint64_t us)
 {
 	return monotonic_ns() + min_size(us, UINT64_MAX / 4000) * 1000;
+}
+
+/* What a submission says for the moment @deadline_ns of ours; 0: none. */
+static inline uint64_t channel_deadline(const struct channel *ch, uint64_t deadline_ns)
+{
+	return deadline_ns ? deadline_ns + (uint64_t)ch->clock_ahead : 0;
 }
 
 /* A channel that is not connected. */

@@ -208,7 +208,7 @@ int flight_issue(struct shale_queue *q, struct op *op, const struct slice *parts
 		.out_len = op->room,
 		.extra_len = op->extra_len,
 		.sequence = op->snapshot ? op->snapshot->sequence : 0,
-		.deadline_ns = op->deadline_ns,
+		.deadline_ns = channel_deadline(ch, op->deadline_ns),
 	};
 	q->flying++;
 	/* The first one starts at once; those that follow while it is under way go together. */

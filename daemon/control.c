@@ -131,6 +131,7 @@ static int send_welcome(const struct control *c, int socket, const struct sessio
 		.max_request_bytes = c->config->max_request,
 		.max_key_bytes = c->config->max_key,
 		.spin_us = (uint32_t)c->config->spin_us,
+		.monotonic_ns = monotonic_ns(),
 	};
 
 	if (rows < 0)

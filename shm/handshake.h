@@ -55,11 +55,12 @@ struct welcome {
 	uint64_t max_key_bytes;
 	uint32_t spin_us; /* how long the daemon suggests to spin before parking */
 	uint32_t reserved;
+	uint64_t monotonic_ns; /* the daemon's CLOCK_MONOTONIC, which is what deadlines are told in */
 	char text[512]; /* NUL-terminated words of a refusal */
 };
 
 static_assert(sizeof(struct hello) == 40, "HELLO is fixed");
-static_assert(offsetof(struct welcome, text) == 96 && sizeof(struct welcome) == 608, "WELCOME is fixed");
+static_assert(offsetof(struct welcome, text) == 104 && sizeof(struct welcome) == 616, "WELCOME is fixed");
 
 /*
  * Fills @addr and @len for @path. A path that is too long for the kernel is reached through its directory, which stays

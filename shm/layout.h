@@ -29,7 +29,7 @@
 #include "shm/histogram.h"
 
 enum {
-	SHM_ABI = 5,
+	SHM_ABI = 6,
 	SHM_PAGE = 4096,
 	SHM_LINE = 64,
 };
@@ -90,7 +90,7 @@ struct sqe {
 	uint32_t out_len;
 	uint32_t extra_len;   /* WRITE: conditions at the beginning of the payload; else 0 */
 	uint64_t sequence;    /* reads: snapshot to read at, 0 for the latest; COMPACT: 1 + the only level, 0 for all */
-	uint64_t deadline_ns; /* CLOCK_MONOTONIC; 0 for none */
+	uint64_t deadline_ns; /* the daemon's CLOCK_MONOTONIC; 0 for none */
 };
 
 /*

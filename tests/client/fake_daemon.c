@@ -149,6 +149,7 @@ static void welcome(struct fake *f, struct fake_session *s, const struct hello *
 		.max_request_bytes = f->max_request,
 		.max_key_bytes = f->max_key,
 		.spin_us = f->spin_us,
+		.monotonic_ns = monotonic_ns() + (uint64_t)f->clock_ahead,
 		.region_size = f->region.segment.size,
 		.rows_size = f->rows.segment.size,
 	};

@@ -11,6 +11,7 @@
 #include <stdatomic.h>
 
 #include "shm/handshake.h"
+#include "shm/park.h"
 #include "shm/region.h"
 #include "shm/row_cache.h"
 #include "shm/ring.h"
@@ -77,7 +78,9 @@ struct fake {
 	_Atomic int handshake, mood, fail_code, misses;
 	size_t max_request, max_key, arena; /* as WELCOME tells them; arena: the default size */
 	unsigned spin_us;
+	int64_t clock_ahead; /* of its CLOCK_MONOTONIC, as in another time namespace */
 	/* counted, for tests to look at */
+	_Atomic uint64_t deadline_ns; /* of the last request */
 	_Atomic unsigned sessions, handshakes, requests, writes, pins, largest_arena, last_lease;
 
 	/* the thread's */

@@ -256,6 +256,7 @@ void fake_request(struct fake *f, struct fake_session *s, const struct sqe *sqe,
 {
 	uint64_t sequence = sqe->sequence && sqe->op != OP_SNAPSHOT ? sqe->sequence : f->sequence, bytes = 4711;
 
+	atomic_store(&f->deadline_ns, sqe->deadline_ns);
 	if (atomic_load(&f->mood) == MOOD_FAIL) {
 		cqe->res = atomic_load(&f->fail_code);
 		return;

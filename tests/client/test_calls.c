@@ -225,6 +225,50 @@ START_TEST(default_deadline)
 }
 END_TEST
 
+/*
+ * What the daemon was told, as a moment of our clock: at most what WELCOME took too early, never late. @opening_ns, @asking_ns: before the session was made, and
+ * before the call.
+ */
+static void ck_deadline(const struct setup *s, uint64_t opening_ns, uint64_t asking_ns)
+{
+	const uint64_t minute_ns = UINT64_C(60000000000), now = monotonic_ns();
+	uint64_t told = atomic_load(&s->fake->deadline_ns) - (uint64_t)s->fake->clock_ahead;
+
+	ck_assert_uint_le(told, now + minute_ns);
+	ck_assert_uint_ge(told, asking_ns + minute_ns - (s->fake->clock_ahead ? now - opening_ns : 0));
+}
+
+/* A daemon in another time namespace is told deadlines in its own clock. */
+START_TEST(deadlines_by_the_daemons_clock)
+{
+	const int64_t ahead[] = {0, INT64_C(3600000000000), -(int64_t)monotonic_ns() / 2};
+
+	for (unsigned i = 0; i < ARRAY_SIZE(ahead); i++) {
+		struct setup s = setup_dark();
+		struct shale_options o = SHALE_OPTIONS_INIT;
+		uint64_t opening_ns = monotonic_ns(), asking_ns;
+		struct shale_completion done;
+		struct shale_queue *q;
+
+		o.deadline_us = 60000000;
+		s.fake->clock_ahead = ahead[i];
+		fake_start(s.fake);
+		setup_open(&s, &o);
+		asking_ns = monotonic_ns();
+		ck_ok(put(s.db, "k", "v"));
+		ck_deadline(&s, opening_ns, asking_ns);
+		ck_ok(shale_queue_open(s.db, NULL, &q));
+		asking_ns = monotonic_ns();
+		ck_ok(shale_submit_put(q, NULL, "k", 1, "w", 1, NULL));
+		ck_assert_int_eq(shale_wait(q, &done, 1, UINT64_MAX), 1);
+		ck_ok(done.result);
+		ck_deadline(&s, opening_ns, asking_ns);
+		shale_queue_close(q);
+		setup_free(&s);
+	}
+}
+END_TEST
+
 /* One large value makes the channel grow; after many small calls it is small again, and grows anew when it must. */
 START_TEST(grows_and_shrinks)
 {
@@ -249,4 +293,5 @@ START_TEST(grows_and_shrinks)
 }
 END_TEST
 
-TEST_MAIN("calls", 60, conditions, multiget, multiget_in_pieces, prefixes, leases, default_deadline, grows_and_shrinks)
+TEST_MAIN("calls", 60, conditions, multiget, multiget_in_pieces, prefixes, leases, default_deadline,
+	  deadlines_by_the_daemons_clock, grows_and_shrinks)

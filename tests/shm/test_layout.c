@@ -173,7 +173,8 @@ START_TEST(handshake_is_pinned)
 		PIN(welcome, max_request_bytes, 72, 8),
 		PIN(welcome, max_key_bytes, 80, 8),
 		PIN(welcome, spin_us, 88, 4),
-		PIN(welcome, text, 96, 512),
+		PIN(welcome, monotonic_ns, 96, 8),
+		PIN(welcome, text, 104, 512),
 	};
 
 	check_pins(pins, ARRAY_SIZE(pins));
@@ -183,7 +184,7 @@ END_TEST
 /* Numbers that travel. */
 START_TEST(numbers_are_pinned)
 {
-	ck_assert_int_eq(SHM_ABI, 5);
+	ck_assert_int_eq(SHM_ABI, 6);
 	ck_assert_int_eq(OP_NOP, 0);
 	ck_assert_int_eq(OP_GET, 1);
 	ck_assert_int_eq(OP_WRITE, 2);
