@@ -47,12 +47,18 @@ static int read_begin(struct service *svc, struct request *r)
 	return 0;
 }
 
+/* What it has; after a wait for room, at least what it waited for: else others would take that before it gets there. */
+static size_t needs(const struct request *r)
+{
+	return r->waited ? max_size(r->ctx.bytes, r->wants) : r->ctx.bytes;
+}
+
 static void on_fetched(struct read_ctx *ctx)
 {
 	struct request *r = container_of(ctx, struct request, ctx);
 
 	if (likely(r->session))
-		room_set(r, ctx->bytes);
+		room_set(r, needs(r));
 	list_remove(&r->link);
 	r->state = REQUEST_READY;
 	list_push_back(&r->service->ready, &r->link);
@@ -70,7 +76,7 @@ void read_fetch(struct service *svc, struct request *r)
 	if (rc < 0)
 		request_complete(svc, r, rc, 0);
 	else
-		room_set(r, r->ctx.bytes);
+		room_set(r, needs(r));
 }
 
 /*
@@ -91,19 +97,28 @@ static int damage(struct service *svc, struct request *r, int rc)
 	return rc == -SHALE_EMISSING ? -SHALE_ECORRUPT : rc;
 }
 
+/*
+ * Whether there is room to hold the value until its last slice is copied; else the request waits. Its block may be the cache's or a memtable's for now, but
+ * neither keeps it for as long.
+ */
+static bool room_for_slices(struct service *svc, struct request *r, struct slice value)
+{
+	if (room_enter(svc, r, value.size - min_size(value.size, r->room))) {
+		room_set(r, max_size(value.size, r->ctx.bytes));
+		return true;
+	}
+	r->delay |= DELAY_READ;
+	read_ctx_unpin(&r->ctx);
+	room_drop(svc, r);
+	r->wants = value.size;
+	return false;
+}
+
 /* A large value, to be copied slice by slice. */
 static void answer_in_slices(struct service *svc, struct request *r, struct slice value)
 {
 	struct session *s = r->session;
 
-	/* The block may be the cache's or a memtable's for now, but neither keeps it for as long. */
-	if (!room_enter(svc, r, value.size - min_size(value.size, r->room))) {
-		r->delay |= DELAY_READ;
-		read_ctx_unpin(&r->ctx);
-		room_set(r, 0);
-		return;
-	}
-	room_set(r, max_size(value.size, r->ctx.bytes));
 	r->value = value;
 	r->copied = 0;
 	request_wait(svc, r, REQUEST_ANSWERING, &s->answering);
@@ -157,22 +172,25 @@ static void probe_get(struct service *svc, struct request *r)
 	struct slice value;
 	uint64_t entry = 0, at = r->sequence;
 	int rc = engine_get_entry(r->view, &r->ctx, at, slice_of(r->in, r->sqe.in_len), &value, &entry);
+	bool large;
 
 	if (rc == READ_MISS) {
 		read_fetch(svc, r);
 		return;
 	}
+	large = rc == 0 && min_size(value.size, r->sqe.out_len) > ANSWER_SLICE;
+	if (unlikely(large) && !room_for_slices(svc, r, value))
+		return;
 	svc->stats.gets++;
 	r->sequence = entry;
 	if (rc >= 0)
 		rows_offer(svc, r, at, rc == 0 ? &value : NULL, entry);
 	if (rc == 0) {
 		svc->stats.gets_found++;
-		if (likely(min_size(value.size, r->sqe.out_len) <= ANSWER_SLICE)) {
+		if (likely(!large))
 			ops_answer(svc, r, value.data, value.size);
-			return;
-		}
-		answer_in_slices(svc, r, value);
+		else
+			answer_in_slices(svc, r, value);
 	} else {
 		request_complete(svc, r, rc < 0 ? damage(svc, r, rc) : rc, 0);
 	}

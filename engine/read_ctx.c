@@ -11,6 +11,9 @@
  *
  * What was fetched is pinned here, so the retry finds it however small the caches are, and whatever other requests do to them
  * meanwhile; each round thus gets further, and a request ends. One thread: the queue's.
+ *
+ * A few kilobytes on the disk can be a block of many megabytes. Such a one is kept as it is stored until the probe asks for it: probes run one after the
+ * other, while reads for thousands of requests may end at once.
  */
 #include "engine/source.h"
 
@@ -22,12 +25,16 @@
 
 enum {
 	AHEAD_BLOCKS_MAX = 128, /* blocks that one read may bring */
+	UNPACK_LATER = 1 << 20, /* blocks larger than this are not unpacked before they are asked for */
 	TABLE_GUESS = 4096,	/* what a table that is to be opened counts as before anything is known of it */
 };
 
 struct fetched_block {
-	uint64_t table, offset;
+	uint64_t table;
+	struct block_handle handle;
 	struct block *block;
+	unsigned char *stored; /* owned: not unpacked yet, and then there is no block; NULL with it: it could not be */
+	size_t stored_size;
 };
 
 struct read_pins {
@@ -90,7 +97,7 @@ static int pin_table(struct read_ctx *ctx, struct table *t)
 	return 0;
 }
 
-static int pin_fetched(struct read_ctx *ctx, uint64_t table, uint64_t offset, struct block *b)
+static int pin_fetched(struct read_ctx *ctx, uint64_t table, struct block_handle h, struct block *b)
 {
 	struct read_pins *p = pins_of(ctx);
 
@@ -98,7 +105,7 @@ static int pin_fetched(struct read_ctx *ctx, uint64_t table, uint64_t offset, st
 		block_unref(b);
 		return -ENOMEM;
 	}
-	p->blocks[p->block_count++] = (struct fetched_block){table, offset, b};
+	p->blocks[p->block_count++] = (struct fetched_block){table, h, b, NULL, 0};
 	ctx->bytes += sizeof(*b) + b->size;
 	return 0;
 }
@@ -130,15 +137,85 @@ static struct table *pinned_table(const struct read_ctx *ctx, uint64_t number)
 	return NULL;
 }
 
-/* From the newest backwards: a retry asks for what was fetched last. */
-static struct block *pinned_block(const struct read_ctx *ctx, uint64_t table, uint64_t offset)
+static bool unpacks_large(const unsigned char *stored, uint64_t size)
 {
-	const struct read_pins *p = ctx->pins;
+	enum compression type = (enum compression)stored[size];
+	size_t unpacked;
 
-	for (size_t i = p ? p->block_count : 0; i-- > 0;)
-		if (p->blocks[i].offset == offset && p->blocks[i].table == table)
-			return block_ref(p->blocks[i].block);
-	return NULL;
+	return type != COMPRESS_NONE &&
+	       decompressed_size(type, slice_of(stored, (size_t)size), UINT32_MAX, &unpacked) == 0 &&
+	       unpacked > UNPACK_LATER;
+}
+
+/* Takes over the fetch's buffer, which is counted already. */
+static int pin_stored(struct fetch *f)
+{
+	struct read_pins *p = pins_of(f->ctx);
+
+	if (!p || make_room(&p->blocks, &p->block_cap, p->block_count, sizeof(*p->blocks)) < 0)
+		return -ENOMEM;
+	p->blocks[p->block_count++] = (struct fetched_block){f->number, f->handle, NULL, f->buf, f->buf_size};
+	f->buf = NULL;
+	return 0;
+}
+
+/* The next ask for the block gets the error, as when its read had failed. */
+static int unpack_failed(struct read_ctx *ctx, const struct table *t, struct block_handle h, int rc,
+			 const struct err_info *why)
+{
+	struct fetch *f = malloc(sizeof(*f));
+
+	if (f) {
+		*f = (struct fetch){.ctx = ctx, .number = t->number, .handle = h, .status = rc, .err = *why};
+		f->table = table_ref((struct table *)t);
+		f->next = ctx->failed;
+		ctx->failed = f;
+	}
+	if (ctx->error == 0)
+		ctx->error = rc;
+	return rc;
+}
+
+static int unpack(struct read_ctx *ctx, struct table *t, struct fetched_block *p)
+{
+	struct err_info err = {0};
+	struct block *b;
+	int rc = block_from_stored(t, p->handle, p->stored, &b, &err);
+
+	free(p->stored);
+	p->stored = NULL;
+	ctx->bytes -= p->stored_size;
+	if (rc < 0)
+		return unpack_failed(ctx, t, p->handle, rc, &err);
+	if (!ctx->no_fill)
+		block_cache_put(ctx->shared->blocks, p->table, p->handle.offset, b);
+	p->block = b;
+	ctx->bytes += sizeof(*b) + b->size;
+	return 0;
+}
+
+/* From the newest backwards: a retry asks for what was fetched last. 0 and *@out, NULL when there is none; or it cannot be unpacked. */
+static int pinned_block(struct read_ctx *ctx, struct table *t, uint64_t offset, struct block **out)
+{
+	struct read_pins *p = ctx->pins;
+
+	*out = NULL;
+	for (size_t i = p ? p->block_count : 0; i-- > 0;) {
+		struct fetched_block *found = &p->blocks[i];
+
+		if (found->handle.offset != offset || found->table != t->number)
+			continue;
+		if (unlikely(found->stored)) {
+			int rc = unpack(ctx, t, found);
+
+			if (rc < 0)
+				return rc;
+		}
+		if (found->block)
+			*out = block_ref(found->block);
+		return 0;
+	}
+	return 0;
 }
 
 /* ---- asking ---- */
@@ -196,8 +273,11 @@ static int ask_table(struct block_source *src, uint64_t number, uint64_t file_si
 static int ask_block(struct block_source *src, struct table *t, struct block_handle h, struct block **out)
 {
 	struct read_ctx *ctx = container_of(src, struct read_ctx, source);
-	struct block *b = pinned_block(ctx, t->number, h.offset);
+	struct block *b;
+	int rc = pinned_block(ctx, t, h.offset, &b);
 
+	if (unlikely(rc < 0))
+		return rc;
 	if (!b)
 		b = block_cache_get(ctx->shared->blocks, t->number, h.offset);
 	if (!b)
@@ -247,7 +327,7 @@ static int keep(struct fetch *f, struct block_handle h, struct block *b, bool as
 	if (!ctx->no_fill)
 		block_cache_put(ctx->shared->blocks, f->number, h.offset, b);
 	if (asked || ctx->no_fill)
-		return pin_fetched(ctx, f->number, h.offset, b);
+		return pin_fetched(ctx, f->number, h, b);
 	block_unref(b);
 	return 0;
 }
@@ -265,6 +345,7 @@ static void keep_following(struct fetch *f, uint64_t read)
 		if (at + h[i].size + BLOCK_TRAILER > read)
 			return;
 		if (!block_cache_has(f->ctx->shared->blocks, f->number, h[i].offset) &&
+		    !unpacks_large(f->buf + at, h[i].size) &&
 		    block_from_stored(f->table, h[i], f->buf + at, &b, NULL) == 0)
 			keep(f, h[i], b, false);
 	}
@@ -282,12 +363,12 @@ static int finish_block(struct fetch *f, int64_t result)
 	if ((uint64_t)result < need)
 		return err_set(&f->err, -SHALE_ECORRUPT, "%s: the file ends inside the block at offset %" PRIu64,
 			       f->table->name, f->handle.offset);
-	rc = block_from_stored(f->table, f->handle, f->buf, &b, &f->err);
-	if (rc == 0)
-		rc = keep(f, f->handle, b, true);
-	if (rc == 0 && f->req.len > need)
+	if (f->req.len > need)
 		keep_following(f, (uint64_t)result);
-	return rc;
+	if (unlikely(unpacks_large(f->buf, f->handle.size)))
+		return pin_stored(f);
+	rc = block_from_stored(f->table, f->handle, f->buf, &b, &f->err);
+	return rc < 0 ? rc : keep(f, f->handle, b, true);
 }
 
 static void completed(struct io_req *req);
@@ -440,8 +521,10 @@ void read_ctx_unpin(struct read_ctx *ctx)
 	read_ctx_release(ctx);
 	if (!p)
 		return;
-	for (size_t i = 0; i < p->block_count; i++)
+	for (size_t i = 0; i < p->block_count; i++) {
 		block_unref(p->blocks[i].block);
+		free(p->blocks[i].stored);
+	}
 	for (size_t i = 0; i < p->table_count; i++)
 		table_unref(p->tables[i]);
 	p->block_count = p->table_count = 0;

@@ -44,7 +44,7 @@ static void work(void)
 
 static void write_value(const char *key, struct slice v)
 {
-	static unsigned char batch[MIB + 4096];
+	static unsigned char batch[6 * MIB + 4096];
 	unsigned char *end = batch_append_put(batch_begin(batch), slice_str(key), v);
 	uint64_t sequence, position;
 	uint16_t why;
@@ -353,6 +353,30 @@ START_TEST(slices_wait_for_room)
 }
 END_TEST
 
+/* Values of which little is stored are not all unpacked as soon as they are read: they wait for room like others. */
+START_TEST(packed_values_wait_for_room)
+{
+	enum { LARGE = 6 };
+	static unsigned char zeros[LARGE * MIB];
+	struct client flood;
+	size_t most;
+
+	begin("engine.write_buffer=64M");
+	for (unsigned i = 0; i < 8; i++)
+		write_value(key_of(i), slice_of(zeros, sizeof(zeros)));
+	flush();
+	client_open_large(&flood, 16 * MIB); /* so that whole values fit into the answers */
+	for (unsigned i = 0; i < 8; i++)
+		ask_get(&flood, key_of(i));
+	most = answers(&flood, 8);
+	ck_assert_uint_gt(most, LARGE * MIB);
+	ck_assert_uint_le(most, SHARE + flood.s->arena_size + LARGE * MIB);
+	ck_nothing_held();
+	client_close(&flood);
+	end();
+}
+END_TEST
+
 /* What waits for room can be taken back, times out, and goes with its session. */
 START_TEST(waiting_ends)
 {
@@ -486,4 +510,4 @@ START_TEST(scans_hold_little)
 END_TEST
 
 TEST_MAIN("room", 60, reads_wait_for_room, multigets_wait_for_room, users_have_a_share, slices_wait_for_room,
-	  waiting_ends, conditions_wait_for_room, scans_hold_little)
+	  packed_values_wait_for_room, waiting_ends, conditions_wait_for_room, scans_hold_little)
