@@ -259,6 +259,68 @@ START_TEST(errors_are_typed)
 }
 END_TEST
 
+/*
+ * A block of which little is stored takes as little until the retry asks for it, then what it is. One that is damaged fails that ask, and every further one, in words,
+ * though the block could be read.
+ */
+START_TEST(large_blocks_are_unpacked_late)
+{
+	enum { LARGE = 2 << 20 };
+	static unsigned char zeros[LARGE];
+	struct table *t = NULL;
+	struct block *pin;
+	struct entry_list l = {0};
+	unsigned char *bytes;
+	struct read_ctx ctx;
+	uint64_t trailer;
+	struct slice value;
+	struct bench b;
+	unsigned rounds;
+	size_t size;
+
+	bench_make(&b, IO_BACKEND_AUTO, 16 << 20, 100);
+	entries_add_user(&l, "large", 7, IKEY_VALUE, slice_of(zeros, LARGE));
+	b.size[3] = table_make(&b.p, 3, &options, &l);
+	read_ctx_init(&ctx, &b.shared);
+	ck_assert_int_eq(ctx.source.table(&ctx.source, 3, b.size[3], &t), READ_MISS);
+	fetch(&ctx);
+	ck_ok(ctx.source.table(&ctx.source, 3, b.size[3], &t));
+	ck_assert_int_eq(table_get(t, &ctx.source, l.at[0].key, &pin, &trailer, &value, NULL), READ_MISS);
+	ck_assert_uint_lt(ctx.wanted, LARGE / 4);
+	fetch(&ctx);
+	ck_assert_uint_lt(ctx.bytes, LARGE / 4);
+	ck_ok(table_get(t, &ctx.source, l.at[0].key, &pin, &trailer, &value, NULL));
+	ck_assert_uint_ge(ctx.bytes, LARGE);
+	ck_assert(slice_equal(value, l.at[0].value));
+	block_unref(pin);
+	read_ctx_reset(&ctx);
+	ck_assert_uint_eq(ctx.bytes, 0);
+	ck_ok(get(&b, &ctx, 3, l.at[0].key, &value, &rounds)); /* by now it is cached */
+	ck_assert_uint_eq(rounds, 0);
+	read_ctx_reset(&ctx);
+
+	block_cache_drop_table(b.shared.blocks, 3);
+	bytes = file_bytes(&b.p, 3, &size);
+	bytes[1000] ^= 1;
+	file_write(&b.p, 3, bytes, size);
+	for (unsigned i = 0; i < 2; i++) {
+		ck_assert_int_eq(get(&b, &ctx, 3, l.at[0].key, &value, &rounds), -SHALE_ECORRUPT);
+		ck_assert_uint_eq(rounds, !i);
+		ck_assert_int_eq(ctx.error, -SHALE_ECORRUPT);
+		ck_assert_ptr_nonnull(strstr(read_ctx_error(&ctx)->text, "offset 0"));
+	}
+	/* Nobody asks for it any more. */
+	read_ctx_reset(&ctx);
+	ck_assert_int_eq(table_get(t, &ctx.source, l.at[0].key, &pin, &trailer, &value, NULL), READ_MISS);
+	fetch(&ctx);
+	free(bytes);
+	table_unref(t);
+	read_ctx_fini(&ctx);
+	entries_free(&l);
+	bench_drop(&b);
+}
+END_TEST
+
 /* A worker reads a table in order with few, large reads, a lone block with one small read, and leaves the block cache alone. */
 START_TEST(direct_reads_ahead)
 {
@@ -378,4 +440,4 @@ START_TEST(direct_errors)
 END_TEST
 
 TEST_MAIN("source", 30, misses_then_hits, misses_together_and_once, retry_needs_no_cache, scan_with_readahead,
-	  errors_are_typed, direct_reads_ahead, direct_many_tables, direct_errors)
+	  errors_are_typed, large_blocks_are_unpacked_late, direct_reads_ahead, direct_many_tables, direct_errors)
