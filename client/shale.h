@@ -315,7 +315,7 @@ void shale_queue_close(struct shale_queue *queue);
 
 /*
  * Submit. Keys, values, batches and options are copied: they may be changed or freed when the call returns. options->snapshot must stay until the
- * completion, and so must @buf, @values: the daemon's answer is stored there just before its completion is collected. Deadlines count from now.
+ * completion, and so must @buf, @values: the answer is stored there until its completion is collected. Deadlines count from now.
  *
  * @buf NULL: the value comes in memory of its own (completion.value). sequence_out and mismatch_out must be NULL: the completion tells.
  * A multiget whose values are too much for one request completes with -E2BIG: split it.

@@ -80,6 +80,47 @@ START_TEST(asks_once)
 }
 END_TEST
 
+/* A queue looks there, too: such a get is done when it is submitted. */
+START_TEST(queues_look_there)
+{
+	struct shale_completion done[4];
+	struct shale_queue *q;
+	struct shale_db *db;
+	char buf[2][16] = {{0}};
+	uint64_t before;
+
+	proc_begin(&d);
+	db = proc_open(&d);
+	proc_put(db, "k", "v");
+	ck_assert_str_eq(proc_get(db, "k"), "v");
+	ck_assert_ptr_null(proc_get(db, "none"));
+	before = gets();
+	ck_assert_int_eq(shale_queue_open(db, NULL, &q), 0);
+	ck_assert_int_eq(shale_submit_get(q, NULL, "k", 1, buf[0], sizeof(buf[0]), buf[0]), 0);
+	ck_assert_int_eq(shale_submit_get(q, NULL, "none", 4, buf[1], sizeof(buf[1]), buf[1]), 0);
+	ck_assert_uint_eq(shale_queue_pending(q), 2);
+	ck_assert_int_eq(shale_arm(q), 1);
+	ck_assert_int_eq(shale_poll(q, done, 4), 2);
+	ck_assert_ptr_eq(done[0].user, buf[0]);
+	ck_assert_int_eq(done[0].result, 0);
+	ck_assert_uint_eq(done[0].len, 1);
+	ck_assert_uint_ne(done[0].sequence, 0);
+	ck_assert_int_eq(buf[0][0], 'v');
+	ck_assert_int_eq(done[1].result, SHALE_NOTFOUND);
+	ck_assert_uint_eq(gets() - before, 0);
+	ck_assert_int_eq(shale_submit_put(q, NULL, "k", 1, "w", 1, NULL), 0);
+	ck_assert_int_eq(shale_wait(q, done, 4, UINT64_MAX), 1);
+	ck_assert_int_eq(shale_submit_get(q, NULL, "k", 1, buf[0], sizeof(buf[0]), NULL), 0);
+	ck_assert_int_eq(shale_wait(q, done, 4, UINT64_MAX), 1);
+	ck_assert_int_eq(buf[0][0], 'w');
+	ck_assert_uint_eq(gets() - before, 1);
+	shale_queue_close(q);
+	shale_close(db);
+	proc_stop(&d);
+	private_daemon_fini(&d);
+}
+END_TEST
+
 /* A snapshot sees its own state, whatever was read lately. */
 START_TEST(snapshots_do_not_look_there)
 {
@@ -326,5 +367,5 @@ START_TEST(access_changes)
 }
 END_TEST
 
-TEST_MAIN("row_cache", 60 * PATIENCE, asks_once, snapshots_do_not_look_there, daemon_is_stopped, reads_are_linearizable,
-	  killed_daemon_leaves_nothing, has_no_name_for_others, access_changes)
+TEST_MAIN("row_cache", 60 * PATIENCE, asks_once, queues_look_there, snapshots_do_not_look_there, daemon_is_stopped,
+	  reads_are_linearizable, killed_daemon_leaves_nothing, has_no_name_for_others, access_changes)
