@@ -192,7 +192,7 @@ hostile: $(OUT)/shaled $(OUT)/tests/proc/test_hostile_flood
 	@SHALE_BUILD=$(abspath $(OUT)) SHALE_HOSTILE_SECONDS=$(SECONDS) $(OUT)/tests/proc/test_hostile_flood >$(OUT)/hostile.log 2>&1; rc=$$?; \
 		grep -v '^hostile: ' $(OUT)/hostile.log; grep '^hostile: ' $(OUT)/hostile.log || echo 'hostile: failed'; exit $$rc
 
-# Ours against stock LevelDB, a million operations for each of ten seeds, two at a time: some three minutes. SHALE_SEED=n: seeds n to n + 9. In memory where
+# Ours against stock LevelDB, a million operations for each of ten seeds, two at a time: some three minutes on two cores. SHALE_SEED=n: seeds n to n + 9. In memory where
 # there is room: creating files is what the disk would be asked for most.
 differential: $(OUT)/tests/engine/test_differential
 	@SHALE_DIFF_OPS=$${SHALE_DIFF_OPS:-1000000} SHALE_DIFF_SEEDS=1 TMPDIR=$$([ -w /dev/shm ] && echo /dev/shm || echo $${TMPDIR:-/tmp}) \

@@ -209,7 +209,7 @@ void diff_compare_range(struct diff *d)
 	}
 	s.start = model_key(a, start);
 	s.limit = model_key(b, limit);
-	compare_scan(d, diff_some_pin(d), s, 200 + diff_pick(d, 4000), 1 + (unsigned)diff_pick(d, 4));
+	compare_scan(d, diff_some_pin(d), s, 200 + diff_pick(d, 2000), 1 + (unsigned)diff_pick(d, 4));
 }
 
 /* Everything, both ways, at the newest state and at every pinned one; and our invariants, the slow ones too. */
