@@ -106,20 +106,80 @@ struct shale_db *proc_open(const struct private_daemon *d)
 	return db;
 }
 
+/* How often thread @pid gave up its core; 0 while it wants one. (The service is its daemon's first thread.) */
+static unsigned long long slept(pid_t pid)
+{
+	unsigned long long given = 0, taken = 0;
+	char path[64], line[128], state = 'X';
+	FILE *f;
+
+	snprintf(path, sizeof(path), "/proc/%d/status", (int)pid);
+	f = fopen(path, "re");
+	while (f && fgets(line, sizeof(line), f)) {
+		sscanf(line, "State: %c", &state);
+		sscanf(line, "voluntary_ctxt_switches: %llu", &given);
+		sscanf(line, "nonvoluntary_ctxt_switches: %llu", &taken);
+	}
+	if (f)
+		fclose(f);
+	return state == 'R' || state == 'D' ? 0 : 1 + given + taken;
+}
+
+/* Of all its threads; 0 while one wants a core. */
+static unsigned long long all_slept(pid_t pid)
+{
+	unsigned long long sum = 0, one = 1;
+	struct dirent *entry;
+	char path[64];
+	DIR *dir;
+
+	snprintf(path, sizeof(path), "/proc/%d/task", (int)pid);
+	dir = opendir(path);
+	while (dir && one && (entry = readdir(dir)))
+		if (entry->d_name[0] != '.') {
+			one = slept((pid_t)atoi(entry->d_name));
+			sum += one;
+		}
+	if (dir)
+		closedir(dir);
+	return one ? sum : 0;
+}
+
+void proc_await_sleep(pid_t pid)
+{
+	unsigned long long before = all_slept(pid), now;
+
+	for (int i = 0; i < 1000 * PATIENCE; i++, before = now) {
+		usleep(20000);
+		now = all_slept(pid);
+		if (now && now == before)
+			return;
+	}
+	ck_abort_msg("process %d does not sleep", (int)pid);
+}
+
+/*
+ * A daemon with work publishes ten times a second, one that goes to sleep 2 ms later at most: so either a page comes that is younger than the call,
+ * or the daemon slept all the time between two looks and the page that it left is read after the second. However slow the machine is.
+ */
 struct region_stats proc_stats(const struct private_daemon *d)
 {
-	uint64_t asked = monotonic_ns();
+	uint64_t asked = monotonic_ns(), until = asked + UINT64_C(10000000000) * PATIENCE;
+	unsigned long long before = slept(d->pid), now;
 	char instance[INSTANCE_LEN + 1];
 	struct region_stats stats;
 	struct region region;
 
 	ck_ok(private_daemon_instance(d, instance));
 	ck_ok(region_open(&region, instance, NULL));
-	/* A busy daemon publishes ten times a second; one that is silent for longer sleeps, and published before that. */
-	for (int i = 0; i < 60; i++, usleep(5000)) {
+	for (;;) {
+		usleep(20000);
+		now = slept(d->pid);
 		ck_ok(region_read_stats(&region, &stats));
-		if (stats.published_monotonic_ns >= asked)
+		if (stats.published_monotonic_ns >= asked || monotonic_ns() > until ||
+		    (now && now == before && !stats.jobs_running))
 			break;
+		before = now;
 	}
 	region_close(&region, false);
 	return stats;

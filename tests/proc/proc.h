@@ -50,6 +50,9 @@ struct shale_db *proc_open(const struct private_daemon *d);
 /* The stats page, published after this call or by a daemon that has been asleep since. */
 struct region_stats proc_stats(const struct private_daemon *d);
 
+/* Waits until all threads of @pid sleep, and have done so for 20 ms: it waits for somebody. */
+void proc_await_sleep(pid_t pid);
+
 /* A child that runs @fn and exits with what it returns; it dies with the test. */
 pid_t proc_fork(int (*fn)(void *arg), void *arg);
 

@@ -52,6 +52,7 @@ static void expect_silence(unsigned seconds)
 
 	for (int i = 0; i < 50 * PATIENCE; i++) {
 		usleep(200000);
+		proc_await_sleep(d.pid); /* one that waits for a core is not silent */
 		after = switches(d.pid);
 		if (after == before)
 			break;

@@ -326,11 +326,11 @@ START_TEST(compact_is_cancelled)
 	for (int i = 0; i < 2000 && !*(volatile int *)looks; i++)
 		usleep(10000);
 	ck_assert_int_gt(*looks, 0);
-	usleep(20000); /* the cancellation follows the look */
+	proc_await_sleep(pid); /* the cancellation follows the look, then it waits for the daemon */
 	kill(d.pid, SIGCONT);
 	ck_assert_int_eq(proc_wait(pid), 0);
 	ck_assert_int_eq(*looks, 1);
-	for (int i = 0; i < 100 && proc_stats(&d).manual.requests; i++)
+	for (int i = 0; i < 1000 && proc_stats(&d).manual.requests; i++)
 		usleep(10000);
 	ck_assert_uint_eq(proc_stats(&d).manual.requests, 0);
 	ck_assert_str_eq(proc_get(db, "a"), "1");
