@@ -13,7 +13,7 @@
 #include <stdint.h>
 #include <stdlib.h>
 
-/* Defines main(): one suite, a time limit of @seconds for each test (Check forks, so a crash fails one test only). */
+/* Defines main(): one suite, a time limit of @seconds, or of a minute if that is more, for each test (Check forks, so a crash fails one test only). */
 #define TEST_MAIN(suite, seconds, ...)                                                                                 \
 	int main(void)                                                                                                 \
 	{                                                                                                              \

@@ -70,7 +70,7 @@ void expect(struct shale_db *db, const struct shale_snapshot *snapshot, const ch
 
 void eventually(const _Atomic unsigned *word, unsigned value)
 {
-	for (int i = 0; i < 5000 && atomic_load(word) != value; i++)
+	for (int i = 0; i < 60000 && atomic_load(word) != value; i++)
 		usleep(1000);
 	ck_assert_uint_eq(atomic_load(word), value);
 }
