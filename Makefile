@@ -73,6 +73,10 @@ libraries  := $(OUT)/libshale.so $(OUT)/libshale.a
 # TEST_FOLDERS="shm engine": only theirs. TESTS: single programs.
 TEST_FOLDERS ?= *
 test_src   := $(wildcard $(TEST_FOLDERS:%=tests/%/test_*.c))
+# The model is the same in every build, and takes half a minute.
+ifneq ($(BUILD),release)
+test_src   := $(filter-out tests/model/%,$(test_src))
+endif
 tests      := $(patsubst tests/%.c,$(OUT)/tests/%,$(test_src))
 TESTS      ?= $(tests)
 

@@ -1,6 +1,6 @@
 #!/bin/sh
 # Runs the test programs named on the command line, two at a time, and sums up what Check reported.
-# Programs under tests/proc/ start real daemons and measure waiting: they run one at a time, last.
+# Programs under tests/proc/ start real daemons and mostly wait: they come last, three at a time; those that hold a daemon to a time run alone.
 set -u
 logs="$SHALE_BUILD/test-logs"
 rm -rf "$logs" && mkdir -p "$logs"
@@ -20,19 +20,24 @@ trap 'exit 130' INT TERM
 one='
 	name=$(echo "${1##*/tests/}" | tr / -)
 	start=$(date +%s%N)
-	timeout -k 5 280 "$1" >"$logs/$name.log" 2>&1
+	timeout -k 5 600 "$1" >"$logs/$name.log" 2>&1
 	rc=$?
 	echo "$rc" >"$logs/$name.rc"
 	printf "%-34s %6d ms  %s\n" "$name" $((($(date +%s%N) - start) / 1000000)) \
 		"$([ $rc = 0 ] && grep -aE "^[0-9]+%: " "$logs/$name.log" | tail -1 || echo "FAILED (exit $rc): $logs/$name.log")"
 	[ $rc = 0 ] || tail -40 "$logs/$name.log"
 '
-unit="" proc=""
+unit="" proc="" alone=""
 for t in "$@"; do
-	case "$t" in */tests/proc/*) proc="$proc $t" ;; *) unit="$unit $t" ;; esac
+	case "$t" in
+	*/tests/proc/test_idle | */tests/proc/test_kill_client | */tests/proc/test_hostile_*) alone="$alone $t" ;;
+	*/tests/proc/*) proc="$proc $t" ;;
+	*) unit="$unit $t" ;;
+	esac
 done
 [ -z "$unit" ] || printf '%s\n' $unit | xargs -P 2 -I{} sh -c "$one" sh {}
-for t in $proc; do sh -c "$one" sh "$t"; done
+[ -z "$proc" ] || printf '%s\n' $proc | xargs -P 3 -I{} sh -c "$one" sh {}
+for t in $alone; do sh -c "$one" sh "$t"; done
 
 checks=$(cat "$logs"/*.log | grep -aE '^[0-9]+%: Checks: ' | sed -E 's/.*Checks: ([0-9]+), Failures: ([0-9]+), Errors: ([0-9]+).*/\1 \2 \3/' |
 	awk '{c += $1; f += $2 + $3} END {print c + 0, f + 0}')
