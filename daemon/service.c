@@ -39,6 +39,9 @@
 static const uint64_t STATS_EVERY_NS = 100 * MILLISECOND;
 static const uint64_t STATS_REST_NS =
 	2 * MILLISECOND; /* the least time between two pages, however short the rests between them are */
+static const uint64_t DRAIN_REST_NS =
+	2 * MILLISECOND; /* how long the log's last bytes stay in the window at most, while there is little to do */
+static const uint64_t YIELD_NS = 2000; /* of looking for work in vain: as the client does (client/call.c) */
 static const uint64_t CLOSING_MAX_NS = 5000 * MILLISECOND; /* how long a clean end waits for what is in flight */
 static const uint64_t RETRY_NS = 1000 * MILLISECOND;	   /* how often a full disk is tried again */
 static const uint64_t SET_ASIDE_NS =
@@ -289,11 +292,28 @@ static bool called(const struct service *svc)
 	       (atomic_load_explicit(&svc->stop, memory_order_seq_cst) && !svc->closing);
 }
 
+/*
+ * The log's last bytes go to its file before a long sleep, not before each short one: the write is handed to a thread of the kernel's, and its end would wake
+ * us. Until then they are in the window, which outlives us.
+ */
+static int drain_before_sleep(struct service *svc)
+{
+	bool due = svc->now_ns - svc->drained_ns >= DRAIN_REST_NS;
+
+	if (svc->failed || !svc->drain_due)
+		return 0;
+	if (due) {
+		svc->drain_due = false;
+		svc->drained_ns = svc->now_ns;
+	}
+	return engine_pump(svc->engine, due);
+}
+
 /* Every session is parked. */
 static void service_sleep(struct service *svc)
 {
 	uint64_t next, clogged, now;
-	int rc = svc->failed ? 0 : engine_pump(svc->engine, true);
+	int rc = drain_before_sleep(svc);
 
 	if (rc < 0) {
 		service_fail(svc, rc);
@@ -310,6 +330,8 @@ static void service_sleep(struct service *svc)
 	next = pending_next_ns(svc);
 	if (svc->stats_changed)
 		next = min_size(next, svc->stats_ns + STATS_REST_NS);
+	if (svc->drain_due)
+		next = min_size(next, svc->drained_ns + DRAIN_REST_NS);
 	if (clogged < next)
 		next = clogged;
 	next = min_size(next, pins_next_ns(svc));
@@ -333,8 +355,11 @@ static void rest(struct service *svc, uint64_t *idle_since)
 	if (!*idle_since)
 		*idle_since = svc->now_ns;
 	if (svc->active_count && svc->now_ns - *idle_since < svc->spinner.budget_ns) {
-		/* With more clients than cores, a spin takes the core from the one that we wait for. (With as many, they yield to us.) */
-		if (svc->active_count > svc->cores)
+		/*
+		 * With more clients than cores, a spin takes the core from the one that we wait for. And whoever has not asked for so long may have none, because
+		 * a compaction has it: to go on by turns on this core costs less than two sleeps.
+		 */
+		if (svc->active_count > svc->cores || svc->now_ns - *idle_since >= YIELD_NS)
 			sched_yield();
 		else
 			cpu_relax();
@@ -468,6 +493,7 @@ int service_run(struct service *svc)
 			if (idle_since)
 				spinner_hit(&svc->spinner, svc->now_ns - idle_since);
 			idle_since = 0;
+			svc->drain_due = true;
 		} else if (svc->closing && (all_answered(svc) || svc->now_ns >= svc->closing_until_ns)) {
 			break;
 		} else {

@@ -88,6 +88,9 @@ struct service {
 	struct list leased;	/* sessions with snapshots that end by themselves */
 	uint64_t next_lease_ns; /* not later than the end of the first of those; UINT64_MAX: none */
 
+	bool drain_due;	     /* there was work since the log was last drained to its end, */
+	uint64_t drained_ns; /* which was then */
+
 	bool closing;
 	uint64_t closing_until_ns;
 	int failed;	   /* why the engine stopped for good, or 0 */
