@@ -181,6 +181,8 @@ struct scan {
 	size_t used;                /* bytes of @out */
 	bool more;                  /* the range goes on */
 	size_t needed;              /* when the first entry does not fit: bytes that it needs */
+	size_t passed;              /* private: bytes of entries that are not in the chunk, since the scan last gave way; */
+	size_t passed_before_last;  /* of these, before `last`: what comes after it is passed again after a miss */
 	struct key_buf last;        /* private: last key written; scan_fini frees it */
 };
 

@@ -22,7 +22,7 @@
 #include <stdlib.h>
 
 enum { READAHEAD_FIRST = 64 << 10, READAHEAD_MAX = 256 << 10 };
-enum { SKIP_MAX = 16 << 10, PINS_MAX = 4 << 20, GIVE_WAY = READ_MISS + 1 };
+enum { SKIP_MAX = 16 << 10, PASSED_MAX = 4 << 20, GIVE_WAY = READ_MISS + 1 };
 enum {
 	DECIDED = 0,
 	PENDING = 1
@@ -161,13 +161,21 @@ static int give_way(struct scan *s, struct slice user)
 	return rc < 0 ? rc : GIVE_WAY;
 }
 
-/* After so many entries that are not in the chunk. One at least was passed since the last time, so the scan gets on. */
-static bool enough(const struct read_ctx *ctx, unsigned skipped)
+/*
+ * After so many entries, or bytes of them, that are not in the chunk. What was passed counts, not what is pinned: that is also what was read ahead in
+ * each table, megabytes that a scan of no_fill would read again every few entries.
+ */
+static bool enough(const struct scan *s, unsigned skipped)
 {
-	return unlikely(skipped >= SKIP_MAX || (skipped && ctx->bytes > PINS_MAX));
+	return unlikely(skipped >= SKIP_MAX || s->passed > PASSED_MAX);
 }
 
-static int scan_forward(struct scan *s, struct view *v, struct read_ctx *ctx, struct iter *it)
+static void pass(struct scan *s, const struct iter *it)
+{
+	s->passed += it->key.size + it->value.size;
+}
+
+static int scan_forward(struct scan *s, struct view *v, struct iter *it)
 {
 	unsigned skipped = 0;
 	int rc = seek_forward(s, it);
@@ -181,7 +189,8 @@ static int scan_forward(struct scan *s, struct view *v, struct read_ctx *ctx, st
 		if (hidden || decided(s, user)) {
 			if (hidden && s->has_limit && slice_compare(user, s->limit) >= 0)
 				return 0;
-			if (enough(ctx, ++skipped))
+			pass(s, it);
+			if (enough(s, ++skipped))
 				return give_way(s, user);
 			continue;
 		}
@@ -201,7 +210,8 @@ static int scan_forward(struct scan *s, struct view *v, struct read_ctx *ctx, st
 			skipped++;
 		}
 		rc = key_buf_set_internal(&s->last, user, 0, DECIDED);
-		if (rc == 0 && enough(ctx, skipped))
+		s->passed_before_last = s->passed;
+		if (rc == 0 && enough(s, skipped))
 			rc = GIVE_WAY;
 	}
 	return rc ? rc : it->status;
@@ -271,7 +281,7 @@ static bool decide(struct scan *s, const struct candidate *c)
 	return true;
 }
 
-static int scan_reverse(struct scan *s, struct view *v, struct read_ctx *ctx, struct iter *it)
+static int scan_reverse(struct scan *s, struct view *v, struct iter *it)
 {
 	struct candidate now = {0};
 	unsigned looked_at = 0;
@@ -286,7 +296,7 @@ static int scan_reverse(struct scan *s, struct view *v, struct read_ctx *ctx, st
 			if (!decide(s, &now))
 				return 0;
 			looking = false;
-			if (enough(ctx, looked_at)) /* between keys only: all versions of one are seen at once */
+			if (enough(s, looked_at)) /* between keys only: all versions of one are seen at once */
 				return GIVE_WAY;
 		}
 		if (!looking) {
@@ -297,10 +307,12 @@ static int scan_reverse(struct scan *s, struct view *v, struct read_ctx *ctx, st
 			rc = key_buf_set_internal(&s->last, user, 0, PENDING);
 			if (rc < 0)
 				break;
+			s->passed_before_last = s->passed;
 			now = (struct candidate){0};
 			looking = true;
 		}
 		looked_at++;
+		pass(s, it);
 		if (ikey_sequence(it->key) > s->sequence)
 			continue;
 		now.visible = ikey_kind(it->key) == IKEY_VALUE;
@@ -332,10 +344,13 @@ int engine_scan(struct view *v, struct read_ctx *ctx, struct scan *s)
 	if (rc < 0)
 		return rc;
 	s->more = false;
-	rc = s->reverse ? scan_reverse(s, v, ctx, it) : scan_forward(s, v, ctx, it);
+	s->passed = s->passed_before_last;
+	rc = s->reverse ? scan_reverse(s, v, it) : scan_forward(s, v, it);
 	iter_free(it);
-	if (unlikely(rc == GIVE_WAY))
+	if (unlikely(rc == GIVE_WAY)) {
+		s->passed_before_last = 0;
 		return read_ctx_yield(ctx);
+	}
 	if (rc == READ_MISS && !s->reverse && s->last.size)
 		read_ahead(ctx, s);
 	return rc;
