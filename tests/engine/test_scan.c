@@ -247,6 +247,63 @@ static unsigned rounds(struct world *w, struct scan *s)
 }
 
 /*
+ * Reading ahead in many tables at once pins more than what a scan passes before it gives way. What it has read is used all the same: each block is fetched
+ * once, and now and then a few of them again.
+ */
+START_TEST(reads_ahead_are_used)
+{
+	enum { TABLES = 20, KEYS = 100, VALUE = 8000 };
+	static unsigned char value[VALUE], out[256 << 10]; /* a scan reads ahead no more than its chunk can hold */
+	uint64_t pinned, seed = 1;
+	struct world w;
+	struct scan s = {.out = out, .out_size = sizeof(out)};
+	struct view *v;
+	struct read_ctx ctx;
+	size_t fetched = 0;
+	int rc;
+
+	world_init(&w, IO_BACKEND_POSIX);
+	w.options.write_buffer_bytes = w.options.levels.max_file_bytes = 4 << 20;
+	w.options.max_open_tables = 2 * TABLES;
+	world_open(&w);
+	put(&w, "a", "1");
+	put(&w, "z", "2");
+	ck_ok(engine_snapshot_take(w.e, &pinned));
+	for (unsigned t = 0; t < TABLES; t++) {
+		for (unsigned i = 0; i < KEYS; i++) {
+			char key[16];
+
+			for (size_t n = 0; n < VALUE; n += 8)
+				store_le64(value + n, test_random(&seed));
+			snprintf(key, sizeof(key), "k%04u", i * TABLES + t);
+			world_put(&w, slice_str(key), slice_of(value, VALUE));
+		}
+		world_flush(&w);
+	}
+	s.sequence = pinned;
+	v = engine_view(w.e);
+	read_ctx_init(&ctx, engine_read_shared(w.e));
+	ctx.no_fill = true;
+	for (unsigned rounds = 0; (rc = engine_scan(v, &ctx, &s)) == READ_MISS; rounds++) {
+		size_t before = ctx.bytes;
+
+		ck_assert_uint_lt(rounds, 1000);
+		ctx.readahead = 256 << 10;
+		world_fetch(&w, &ctx);
+		fetched += ctx.bytes > before ? ctx.bytes - before : 0;
+	}
+	ck_ok(rc);
+	ck_assert_uint_eq(s.count, 2);
+	ck_assert_msg(fetched < 3 * (size_t)TABLES * KEYS * VALUE, "%zu bytes were fetched", fetched);
+	scan_fini(&s);
+	read_ctx_fini(&ctx);
+	view_unref(v);
+	engine_snapshot_release(w.e, pinned);
+	world_fini(&w);
+}
+END_TEST
+
+/*
  * A scan over what it must skip gives way to others now and then, and ends where it should: over tombstones (0), keys newer than its
  * sequence (1), and one key with a great many newer versions (2); in both directions, in the memtable and in tables.
  */
@@ -327,6 +384,7 @@ int main(void)
 	tcase_add_loop_test(t, empty_key, 0, 2);
 	tcase_add_loop_test(t, misses_lose_nothing, 0, 2);
 	tcase_add_loop_test(t, long_skips_give_way, 0, 6);
+	tcase_add_test(t, reads_ahead_are_used);
 	suite_add_tcase(s, t);
 	runner = srunner_create(s);
 	srunner_run_all(runner, CK_ENV);
