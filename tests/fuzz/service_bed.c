@@ -156,7 +156,7 @@ static void round_of_work(void)
 	ENSURE(engine_pump(svc->engine, true) == 0);
 	pending_complete_synced(svc);
 	pending_check_jobs(svc);
-	job = engine_next_job(svc->engine, JOB_LOG | JOB_FLUSH | JOB_COMPACT | JOB_DELETE);
+	job = engine_next_job(svc->engine, JOB_LOG | JOB_FLUSH | JOB_COMPACT | JOB_DELETE | JOB_CHECK);
 	if (job)
 		ENSURE(engine_run_job(svc->engine, job, bed.worker) == 0);
 	show();
