@@ -64,7 +64,8 @@ START_TEST(shm_full)
 {
 	struct shale_options large = SHALE_OPTIONS_INIT;
 	static char value[60000], back[60000];
-	struct shale_db *db, *other;
+	struct shale_db *db, *other, *late[16];
+	unsigned late_count = 0;
 	size_t len;
 	int rc;
 
@@ -82,7 +83,11 @@ START_TEST(shm_full)
 	db = proc_open(&d);
 	proc_put(db, "before", "1");
 	loopfs_fill("/dev/shm", "precious", 16 << 10);
-	rc = shale_open(d.socket, NULL, &other);
+	/* Sessions that were closed just now may give their memory back only after the place was filled. Those who get it keep it. */
+	while ((rc = shale_open(d.socket, NULL, &other)) == 0) {
+		ck_assert_uint_lt(late_count, ARRAY_SIZE(late));
+		late[late_count++] = other;
+	}
 	ck_assert_msg(rc == -ENOSPC || rc == -ENOMEM, "%d: %s", rc, shale_last_error(NULL));
 	ck_assert_msg(strstr(shale_last_error(NULL), "/dev/shm") != NULL, "%s", shale_last_error(NULL));
 	/* A handle that would need a larger channel is told as well, and is as good as before. */
@@ -91,6 +96,8 @@ START_TEST(shm_full)
 	proc_put(db, "meanwhile", "2");
 	ck_assert_str_eq(proc_get(db, "before"), "1");
 	ck_ok(unlink("/dev/shm/precious"));
+	while (late_count)
+		shale_close(late[--late_count]);
 	large.arena_bytes = 256 << 10;
 	ck_ok(shale_open(d.socket, &large, &other));
 	ck_ok(shale_put(other, NULL, "large", 5, value, sizeof(value)));
