@@ -84,7 +84,7 @@ needs "tools/deps.sh deb" systemd-nspawn debootstrap nsenter
 mirror=$(apt-get indextargets --format '$(REPO_URI) $(RELEASE)' 'Created-By: Packages' 2>/dev/null | sed -n "s,/* $suite\$,,p" | head -1)
 if [ ! -e "$debs/base.ok" ]; then
 	rm -rf --one-file-system "$debs/base"
-	debootstrap --variant=minbase --include=systemd,systemd-sysv,dbus,debconf-utils $suite "$debs/base" "${mirror:-http://deb.debian.org/debian}" \
+	debootstrap --variant=minbase --include=systemd,systemd-sysv,dbus,debconf-utils $suite "$debs/base" ${mirror:+"$mirror"} \
 		>"$debs/debootstrap.log" 2>&1 || skip "no $suite could be fetched: $(tail -1 "$debs/debootstrap.log")"
 	touch "$debs/base.ok"
 fi
