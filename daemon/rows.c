@@ -82,6 +82,7 @@ void rows_replace(struct rows *r)
 	if (make_or_empty(r, &err) < 0) { /* it goes on for those who have it mapped: emptied, and out of use */
 		log_line(LOG_WARNING, "no new row cache: %s", err.text);
 		row_cache_disown(&r->cache, false);
+		memset(old.arena, 0, old.arena_size);
 		r->cache.sets = 0;
 		return;
 	}
